@@ -1,0 +1,170 @@
+//! How writer and reporter reach Postgres.
+
+pub mod error_code;
+mod stream;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use diesel_async::AsyncPgConnection;
+use tokio_postgres::NoTls;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::options::{CheckOptions, Problems, Secret, read_secret_file};
+use error_code::{ErrorCodes, Observed};
+
+/// Where Postgres is and how long it may take.
+#[derive(Clone, Debug, Args)]
+pub struct DatabaseOptions {
+    /// Address of the database: `postgres://user:password@host:port/name`.
+    #[arg(long, env = "TAPEDECK_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<Secret>,
+
+    /// A file that holds the address.
+    #[arg(long, env = "TAPEDECK_DATABASE_URL_FILE", conflicts_with = "database_url")]
+    pub database_url_file: Option<PathBuf>,
+
+    /// How long connecting may take, in milliseconds.
+    #[arg(long, env = "TAPEDECK_DATABASE_CONNECT_TIMEOUT_MS", default_value_t = 5_000)]
+    pub database_connect_timeout_ms: u32,
+
+    /// How long one statement may take, in milliseconds (Postgres' statement_timeout).
+    #[arg(long, env = "TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", default_value_t = 30_000)]
+    pub database_statement_timeout_ms: u32,
+
+    /// How long a statement may wait for a lock, in milliseconds (Postgres' lock_timeout).
+    #[arg(long, env = "TAPEDECK_DATABASE_LOCK_TIMEOUT_MS", default_value_t = 10_000)]
+    pub database_lock_timeout_ms: u32,
+
+    /// How long a transaction may wait for its next statement, in milliseconds, before Postgres
+    /// ends it (idle_in_transaction_session_timeout): a frozen process' locks don't outlive it.
+    #[arg(long, env = "TAPEDECK_DATABASE_IDLE_TIMEOUT_MS", default_value_t = 10_000)]
+    pub database_idle_timeout_ms: u32,
+
+    /// After how long without a sign of life either side gives a connection up, in milliseconds.
+    #[arg(long, env = "TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", default_value_t = 15_000)]
+    pub database_dead_peer_timeout_ms: u32,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The options name no database, or not a readable one.
+    #[error("{0}")]
+    Configuration(String),
+    /// The server could not be reached or refused.
+    #[error("cannot connect to Postgres: {0}")]
+    Unreachable(String),
+}
+
+/// A session of Postgres with its limits set.
+pub struct Session {
+    /// The connection, for diesel.
+    pub connection: AsyncPgConnection,
+    /// The SQLSTATE of what the server last refused on it.
+    pub error_codes: ErrorCodes,
+    /// Moves the bytes; ends with the session, so that a dropped session is a closed socket, and
+    /// whatever transaction was open on it is rolled back.
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl DatabaseOptions {
+    /// The address, from the option or the file.
+    ///
+    /// # Errors
+    /// When neither is given, or the file cannot be read.
+    pub fn url(&self) -> Result<Secret, String> {
+        match (&self.database_url, &self.database_url_file) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(path)) => read_secret_file(path),
+            (None, None) => Err("--database-url or --database-url-file is needed".to_owned()),
+        }
+    }
+
+    fn config(&self, application: &str) -> Result<tokio_postgres::Config, String> {
+        // The parser's error may show the address with its password.
+        let mut config: tokio_postgres::Config = self
+            .url()?
+            .expose()
+            .parse()
+            .map_err(|_| "the database's address is not one of Postgres".to_owned())?;
+        config.application_name(application).options(self.session_settings());
+        Ok(config)
+    }
+
+    /// Settings of every session. Postgres' own keepalives: it notices within the dead peer
+    /// time-out that a process or its host is gone, and frees the locks.
+    fn session_settings(&self) -> String {
+        let dead_peer_ms = self.database_dead_peer_timeout_ms;
+        let idle_seconds = (dead_peer_ms / 3_000).max(1);
+        [
+            ("statement_timeout", self.database_statement_timeout_ms),
+            ("lock_timeout", self.database_lock_timeout_ms),
+            ("idle_in_transaction_session_timeout", self.database_idle_timeout_ms),
+            ("tcp_user_timeout", dead_peer_ms),
+            ("tcp_keepalives_idle", idle_seconds),
+            ("tcp_keepalives_interval", idle_seconds),
+            ("tcp_keepalives_count", 2),
+        ]
+        .map(|(name, value)| format!("-c {name}={value}"))
+        .join(" ")
+            + " -c TimeZone=UTC"
+    }
+
+    /// Opens a session whose server side carries the time-outs, under the name `application`.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]; none of them shows the password.
+    pub async fn connect(&self, application: &str) -> Result<Session, ConnectError> {
+        let config = self.config(application).map_err(ConnectError::Configuration)?;
+        let within = Duration::from_millis(self.database_connect_timeout_ms.into());
+        let dead_peer = Duration::from_millis(self.database_dead_peer_timeout_ms.into());
+        let opening = async {
+            let stream = stream::open(&config, dead_peer)
+                .await
+                .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+            let (stream, error_codes) = Observed::new(stream);
+            let (client, connection) = config
+                .connect_raw(stream, NoTls)
+                .await
+                .map_err(|error| ConnectError::Unreachable(with_cause(&error)))?;
+            let driver = AbortOnDropHandle::new(tokio::spawn(async move {
+                // What breaks a connection also fails the request on it, where it is handled.
+                let _ = connection.await;
+            }));
+            let connection = AsyncPgConnection::try_from(client)
+                .await
+                .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+            Ok(Session { connection, error_codes, _driver: driver })
+        };
+        tokio::time::timeout(within, opening).await.unwrap_or_else(|_| {
+            Err(ConnectError::Unreachable(format!("no answer within {} ms", within.as_millis())))
+        })
+    }
+}
+
+/// tokio-postgres says "db error" and keeps the reason in the source.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+impl CheckOptions for DatabaseOptions {
+    fn check(&self, problems: &mut Problems) {
+        if let Err(problem) = self.config("check") {
+            problems.add(problem);
+        }
+        for (name, value) in [
+            ("connect", self.database_connect_timeout_ms),
+            ("statement", self.database_statement_timeout_ms),
+            ("lock", self.database_lock_timeout_ms),
+            ("idle", self.database_idle_timeout_ms),
+            ("dead-peer", self.database_dead_peer_timeout_ms),
+        ] {
+            problems.require(value > 0, format!("--database-{name}-timeout-ms must not be 0"));
+        }
+    }
+}

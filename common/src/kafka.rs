@@ -1,0 +1,104 @@
+//! How the services reach Kafka: options, client configuration, and what librdkafka has to say.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use rdkafka::ClientConfig;
+
+use crate::options::{CheckOptions, Problems, read_secret_file};
+
+/// How long a question to the brokers (metadata, watermarks, committed offsets) may take.
+pub const BROKER_QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest pause between attempts to reach a broker again.
+const RECONNECT_BACKOFF_MAX_MS: &str = "2000";
+
+/// Where Kafka is and how to talk to it.
+#[derive(Clone, Debug, Args)]
+pub struct KafkaOptions {
+    /// Brokers to begin with, `host:port`, comma separated.
+    #[arg(
+        long = "kafka-brokers",
+        env = "TAPEDECK_KAFKA_BROKERS",
+        default_value = "localhost:9092"
+    )]
+    pub brokers: String,
+
+    /// Any librdkafka property, `name=value`; may be repeated, and in the environment hold one a
+    /// line. Set last, so it wins.
+    #[arg(
+        long = "kafka-property",
+        env = "TAPEDECK_KAFKA_PROPERTIES",
+        value_delimiter = '\n',
+        value_name = "NAME=VALUE"
+    )]
+    pub properties: Vec<String>,
+
+    /// A file with librdkafka properties, one `name=value` a line: the place for passwords.
+    #[arg(long = "kafka-properties-file", env = "TAPEDECK_KAFKA_PROPERTIES_FILE")]
+    pub properties_file: Option<PathBuf>,
+}
+
+impl KafkaOptions {
+    /// A client configuration with everything that all clients share. `client_id` must be unique
+    /// among the clients of a consumer group.
+    ///
+    /// # Errors
+    /// A property that is not `name=value`, or a file that cannot be read.
+    pub fn client(&self, client_id: &str) -> Result<ClientConfig, String> {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", client_id)
+            .set("socket.keepalive.enable", "true")
+            .set("reconnect.backoff.max.ms", RECONNECT_BACKOFF_MAX_MS)
+            .set("allow.auto.create.topics", "false");
+        for (name, value) in self.all_properties()? {
+            config.set(name, value);
+        }
+        Ok(config)
+    }
+
+    fn all_properties(&self) -> Result<BTreeMap<String, String>, String> {
+        let file = match &self.properties_file {
+            Some(path) => read_secret_file(path)?.expose().to_owned(),
+            None => String::new(),
+        };
+        file.lines()
+            .chain(self.properties.iter().map(String::as_str))
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(|line| match line.split_once('=') {
+                Some((name, value)) if !name.trim().is_empty() => {
+                    Ok((name.trim().to_owned(), value.trim().to_owned()))
+                }
+                // The line may hold a password: only its place is told.
+                _ => Err("a Kafka property is not NAME=VALUE".to_owned()),
+            })
+            .collect()
+    }
+}
+
+impl CheckOptions for KafkaOptions {
+    fn check(&self, problems: &mut Problems) {
+        problems.require(!self.brokers.trim().is_empty(), "--kafka-brokers is empty");
+        if let Err(problem) = self.client("check").and_then(|config| {
+            config.create_native_config().map(drop).map_err(|error| error.to_string())
+        }) {
+            problems.add(problem);
+        }
+    }
+}
+
+/// A client id that no other client has: service, host, process and the number of the client in
+/// it. (Two members of a group with one id can make the cooperative assignor loop.)
+pub fn unique_client_id(service: &str, number: usize) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "host",
+        name => name,
+    };
+    format!("{service}-{host}-{}-{number}", std::process::id())
+}

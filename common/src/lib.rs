@@ -1,0 +1,26 @@
+//! What Tapedeck's services share: identity, time and the record format, which are promises to
+//! the outside, and the ways in which every service reads options, reaches Kafka and Postgres,
+//! logs, exports metrics and stops.
+//!
+//! Nothing here knows a service; the services do not know each other.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
+
+pub mod admin;
+pub mod database;
+pub mod event_id;
+pub mod kafka;
+pub mod limits;
+pub mod logging;
+pub mod metrics;
+pub mod options;
+pub mod page_hash;
+pub mod record;
+pub mod schema;
+pub mod shutdown;
+pub mod time;
+pub mod topics;
+
+/// For the code that [`metrics!`] writes.
+pub use prometheus;

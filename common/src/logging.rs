@@ -1,0 +1,58 @@
+//! Logs on standard error, for people or for machines.
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Args)]
+pub struct LogOptions {
+    /// Which events to log, in the syntax of tracing's EnvFilter: `info`, `warn,writer=debug`.
+    #[arg(long, env = "TAPEDECK_LOG", default_value = "info")]
+    pub log: EnvFilterText,
+
+    /// How to write them.
+    #[arg(long, env = "TAPEDECK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A filter known to be well formed.
+#[derive(Clone, Debug)]
+pub struct EnvFilterText(String);
+
+impl std::str::FromStr for EnvFilterText {
+    type Err = tracing_subscriber::filter::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        EnvFilter::builder().parse(text).map(|_| Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Display for EnvFilterText {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Begins to log. Later calls in the same process change nothing.
+pub fn init(options: &LogOptions) {
+    let filter = EnvFilter::builder().parse_lossy(&options.log.0);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(true);
+    let installed = match options.log_format {
+        LogFormat::Text => subscriber.with_ansi(false).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    // Only a test that runs two services in one process gets here twice.
+    drop(installed);
+}

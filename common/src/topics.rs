@@ -1,0 +1,307 @@
+//! The three topics: their names, what they must be like, and the check of it at start.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use clap::Args;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+
+use crate::kafka::{BROKER_QUESTION_TIMEOUT, KafkaOptions, unique_client_id};
+use crate::limits::SizeLimits;
+use crate::options::{CheckOptions, Problems};
+
+/// Page states younger than this are never compacted away.
+const MIN_COMPACTION_LAG: Duration = Duration::from_secs(24 * 3_600);
+
+/// Names and properties of the topics.
+#[derive(Clone, Debug, Args)]
+pub struct TopicOptions {
+    /// Put before each topic's name, so that several Tapedecks can share a cluster.
+    #[arg(long, env = "TAPEDECK_TOPIC_PREFIX", default_value = "")]
+    pub topic_prefix: String,
+
+    /// Create missing topics at start (else a missing topic is an error).
+    #[arg(long, env = "TAPEDECK_CREATE_TOPICS")]
+    pub create_topics: bool,
+
+    /// Partitions of a topic created here.
+    #[arg(long, env = "TAPEDECK_TOPIC_PARTITIONS", default_value_t = 12)]
+    pub topic_partitions: i32,
+
+    /// Replicas of a topic created here.
+    #[arg(long, env = "TAPEDECK_TOPIC_REPLICATION", default_value_t = 3)]
+    pub topic_replication: i32,
+
+    /// Least number of in-sync replicas (Kafka's min.insync.replicas) that topics must ask for.
+    #[arg(long, env = "TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", default_value_t = 2)]
+    pub topic_min_insync_replicas: i32,
+
+    /// Hours that events and page states are kept in Kafka.
+    #[arg(long, env = "TAPEDECK_TOPIC_RETENTION_HOURS", default_value_t = 7 * 24)]
+    pub topic_retention_hours: u64,
+
+    /// Hours that dead letters are kept in Kafka: longer than the rest.
+    #[arg(long, env = "TAPEDECK_DEAD_LETTER_RETENTION_HOURS", default_value_t = 30 * 24)]
+    pub dead_letter_retention_hours: u64,
+}
+
+impl CheckOptions for TopicOptions {
+    fn check(&self, problems: &mut Problems) {
+        let valid_name = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+        problems.require(
+            self.topic_prefix.chars().all(valid_name) && self.topic_prefix.len() <= 100,
+            "--topic-prefix may hold 100 letters, digits, '.', '-' and '_'",
+        );
+        problems.require(self.topic_partitions > 0, "--topic-partitions must be at least 1");
+        problems.require(
+            (1..=self.topic_replication).contains(&self.topic_min_insync_replicas),
+            "--topic-min-insync-replicas must lie between 1 and --topic-replication",
+        );
+        problems.require(self.topic_retention_hours > 0, "--topic-retention-hours must not be 0");
+        problems.require(
+            self.dead_letter_retention_hours > self.topic_retention_hours,
+            "--dead-letter-retention-hours must be more than --topic-retention-hours",
+        );
+    }
+}
+
+impl TopicOptions {
+    /// The topic of recorder batches.
+    pub fn events(&self) -> String {
+        format!("{}replay-events", self.topic_prefix)
+    }
+
+    /// The topic of pages.
+    pub fn webstates(&self) -> String {
+        format!("{}replay-webstates", self.topic_prefix)
+    }
+
+    /// The topic of records that could not be written.
+    pub fn dead_letters(&self) -> String {
+        format!("{}replay-dead-letters", self.topic_prefix)
+    }
+
+    fn specifications(&self, limits: SizeLimits) -> [TopicSpecification; 3] {
+        let specification = |name: String| TopicSpecification {
+            name,
+            cleanup_policy: "delete",
+            retention: hours(self.topic_retention_hours),
+            max_message_bytes: limits.topic_message_bytes(),
+            min_compaction_lag: None,
+        };
+        [
+            specification(self.events()),
+            TopicSpecification {
+                cleanup_policy: "compact,delete",
+                min_compaction_lag: Some(MIN_COMPACTION_LAG),
+                ..specification(self.webstates())
+            },
+            TopicSpecification {
+                retention: hours(self.dead_letter_retention_hours),
+                max_message_bytes: limits.dead_letter_message_bytes(),
+                ..specification(self.dead_letters())
+            },
+        ]
+    }
+}
+
+const fn hours(hours: u64) -> Duration {
+    Duration::from_secs(hours.saturating_mul(3_600))
+}
+
+/// What a topic must be like.
+struct TopicSpecification {
+    name: String,
+    cleanup_policy: &'static str,
+    retention: Duration,
+    max_message_bytes: usize,
+    min_compaction_lag: Option<Duration>,
+}
+
+impl TopicSpecification {
+    fn new_topic<'a>(
+        &'a self,
+        options: &TopicOptions,
+        values: &'a HashMap<&'static str, String>,
+    ) -> NewTopic<'a> {
+        let replication = TopicReplication::Fixed(options.topic_replication);
+        values.iter().fold(
+            NewTopic::new(&self.name, options.topic_partitions, replication),
+            |topic, (name, value)| topic.set(name, value),
+        )
+    }
+
+    fn values(&self, options: &TopicOptions) -> HashMap<&'static str, String> {
+        let mut values = HashMap::from([
+            ("cleanup.policy", self.cleanup_policy.to_owned()),
+            ("message.timestamp.type", "LogAppendTime".to_owned()),
+            ("retention.ms", self.retention.as_millis().to_string()),
+            ("max.message.bytes", self.max_message_bytes.to_string()),
+            ("min.insync.replicas", options.topic_min_insync_replicas.to_string()),
+        ]);
+        if let Some(lag) = self.min_compaction_lag {
+            values.insert("min.compaction.lag.ms", lag.as_millis().to_string());
+        }
+        values
+    }
+
+    /// Compares what the topic is with what it must be. Larger is fine where larger keeps the
+    /// promise.
+    fn differences(&self, options: &TopicOptions, actual: &HashMap<String, String>) -> Vec<String> {
+        let mut differences = Vec::new();
+        for (name, wanted) in self.values(options) {
+            let found = actual.get(name).map_or("", String::as_str);
+            let fits = match name {
+                "cleanup.policy" => same_words(found, &wanted),
+                "message.timestamp.type" => found == wanted,
+                // -1 is for ever.
+                "retention.ms" => found == "-1" || at_least(found, &wanted),
+                _ => at_least(found, &wanted),
+            };
+            if !fits {
+                differences
+                    .push(format!("topic {}: {name} is {found}, must be {wanted}", self.name));
+            }
+        }
+        differences.sort();
+        differences
+    }
+}
+
+fn at_least(found: &str, wanted: &str) -> bool {
+    matches!((found.parse::<i64>(), wanted.parse::<i64>()), (Ok(found), Ok(wanted)) if found >= wanted)
+}
+
+fn same_words(found: &str, wanted: &str) -> bool {
+    let words = |text: &str| {
+        let mut words: Vec<_> = text.split(',').map(|word| word.trim().to_owned()).collect();
+        words.sort();
+        words
+    };
+    words(found) == words(wanted)
+}
+
+/// Why the topics cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    /// The brokers could not be asked. Trying again later may help.
+    #[error("cannot ask Kafka about its topics: {0}")]
+    Unreachable(#[from] KafkaError),
+    /// The topics are not as they must be; somebody has to mend them.
+    #[error("{}", .0.join("; "))]
+    Unfit(Vec<String>),
+    /// The client's own configuration is wrong.
+    #[error("{0}")]
+    Configuration(String),
+}
+
+/// Creates missing topics if told to, and checks that all three are as the settings need them.
+///
+/// # Errors
+/// See [`TopicError`]; every difference is named at once.
+pub async fn ensure(
+    kafka: &KafkaOptions,
+    options: &TopicOptions,
+    limits: SizeLimits,
+) -> Result<(), TopicError> {
+    let admin: AdminClient<DefaultClientContext> = kafka
+        .client(&unique_client_id("tapedeck-admin", 0))
+        .map_err(TopicError::Configuration)?
+        .create()?;
+    let request = AdminOptions::new().request_timeout(Some(BROKER_QUESTION_TIMEOUT));
+    let specifications = options.specifications(limits);
+    if options.create_topics {
+        create(&admin, &request, options, &specifications).await?;
+    }
+    let resources: Vec<_> =
+        specifications.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
+    let described = admin.describe_configs(&resources, &request).await?;
+    let mut differences = Vec::new();
+    for (specification, result) in specifications.iter().zip(described) {
+        match result {
+            Ok(resource) => {
+                let actual = resource
+                    .entries
+                    .into_iter()
+                    .filter_map(|entry| Some((entry.name, entry.value?)))
+                    .collect();
+                differences.extend(specification.differences(options, &actual));
+            }
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition) => differences.push(format!(
+                "topic {} does not exist (--create-topics makes it)",
+                specification.name
+            )),
+            Err(code) => return Err(KafkaError::AdminOp(code).into()),
+        }
+    }
+    if differences.is_empty() { Ok(()) } else { Err(TopicError::Unfit(differences)) }
+}
+
+async fn create(
+    admin: &AdminClient<DefaultClientContext>,
+    request: &AdminOptions,
+    options: &TopicOptions,
+    specifications: &[TopicSpecification],
+) -> Result<(), TopicError> {
+    let values: Vec<_> = specifications.iter().map(|topic| topic.values(options)).collect();
+    let topics: Vec<_> = specifications
+        .iter()
+        .zip(&values)
+        .map(|(specification, values)| specification.new_topic(options, values))
+        .collect();
+    let mut refused = Vec::new();
+    for result in admin.create_topics(&topics, request).await? {
+        match result {
+            // Another service may have been faster.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((
+                _,
+                code @ (RDKafkaErrorCode::RequestTimedOut | RDKafkaErrorCode::NotController),
+            )) => {
+                return Err(KafkaError::AdminOp(code).into());
+            }
+            Err((topic, code)) => refused.push(format!("topic {topic} cannot be created: {code}")),
+        }
+    }
+    if refused.is_empty() { Ok(()) } else { Err(TopicError::Unfit(refused)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_that_break_a_promise_are_named() {
+        let options = TopicOptions {
+            topic_prefix: String::new(),
+            create_topics: false,
+            topic_partitions: 1,
+            topic_replication: 1,
+            topic_min_insync_replicas: 1,
+            topic_retention_hours: 1,
+            dead_letter_retention_hours: 2,
+        };
+        let limits = SizeLimits { record_limit_bytes: 1 << 20, page_limit_bytes: 1 << 20 };
+        let [_, webstates, _] = options.specifications(limits);
+        let check = |name: &str, value: &str, expected: usize| {
+            let mut actual: HashMap<String, String> = webstates
+                .values(&options)
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect();
+            actual.insert(name.to_owned(), value.to_owned());
+            assert_eq!(webstates.differences(&options, &actual).len(), expected, "{name}={value}");
+        };
+        check("cleanup.policy", "delete,compact", 0);
+        check("cleanup.policy", "compact", 1);
+        check("message.timestamp.type", "CreateTime", 1);
+        check("retention.ms", "-1", 0);
+        check("retention.ms", "3599999", 1);
+        check("max.message.bytes", "99999999", 0);
+        check("max.message.bytes", "1000", 1);
+        check("min.compaction.lag.ms", "0", 1);
+    }
+}
