@@ -1,0 +1,122 @@
+//! Requests to a gateway and what their answers mean.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use common::options::Secret;
+use common::page_hash::PageHash;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, Url};
+use serde::{Deserialize, Serialize};
+
+use super::body::Body;
+use super::retry::Answer;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may take as a whole: longer than the gateway waits for Kafka.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A recorder's way to a gateway.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    batches: Url,
+    missing: Url,
+    key: Option<Secret>,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+struct Counts {
+    events: usize,
+    webstates: usize,
+}
+
+#[derive(Serialize)]
+struct Question<'a> {
+    html_hashes: &'a [PageHash],
+}
+
+#[derive(Deserialize)]
+struct Missing {
+    missing: BTreeSet<PageHash>,
+}
+
+impl Client {
+    /// A client of the gateway at `gateway_url`.
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub(super) fn new(gateway_url: &str, key: Option<Secret>) -> Result<Self, String> {
+        let base = format!("{}/", gateway_url.trim_end_matches('/'));
+        let path = |path: &str| {
+            Url::parse(&base)
+                .and_then(|base| base.join(path))
+                .map_err(|error| format!("the gateway's address {gateway_url}: {error}"))
+        };
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self { http, batches: path("v1/batches")?, missing: path("v1/webstates/missing")?, key })
+    }
+
+    fn post(&self, url: &Url) -> RequestBuilder {
+        let request = self.http.post(url.clone());
+        match &self.key {
+            Some(key) => request.bearer_auth(key.expose()),
+            None => request,
+        }
+    }
+
+    /// Sends a body that holds so many events and page states.
+    pub(super) async fn send(&self, body: &Body, events: usize, webstates: usize) -> Answer {
+        let mut request = self
+            .post(&self.batches)
+            .header(CONTENT_TYPE, body.encoding.content_type())
+            .body(body.bytes.clone());
+        if let Some(encoding) = body.encoding.content_encoding() {
+            request = request.header(CONTENT_ENCODING, encoding);
+        }
+        match request.send().await {
+            Ok(response) => read(response, &Counts { events, webstates }).await,
+            Err(error) if error.is_connect() => Answer::Unclear("connect"),
+            Err(error) if error.is_timeout() => Answer::Unclear("timeout"),
+            Err(_) => Answer::Unclear("broken"),
+        }
+    }
+
+    /// Which of these pages the gateway wants to have; all, where it does not say.
+    pub(super) async fn missing(&self, html_hashes: &[PageHash]) -> BTreeSet<PageHash> {
+        let asking = async {
+            let request = self.post(&self.missing).json(&Question { html_hashes });
+            request.send().await?.error_for_status()?.json::<Missing>().await
+        };
+        // To ask in vain costs an upload and nothing else: the batch itself follows the table.
+        match asking.await {
+            Ok(Missing { missing }) => missing,
+            Err(_) => html_hashes.iter().copied().collect(),
+        }
+    }
+}
+
+async fn read(response: Response, sent: &Counts) -> Answer {
+    let status = response.status().as_u16();
+    match status {
+        200 => match response.json::<Counts>().await {
+            Ok(counts) if counts == *sent => Answer::Acknowledged,
+            Ok(_) => Answer::Unclear("other counts"),
+            Err(_) => Answer::Unclear("broken"),
+        },
+        408 => Answer::TooSlow,
+        429 | 503 => Answer::Later { status, retry_after: retry_after(&response) },
+        400..500 => Answer::Refused(status),
+        _ => Answer::Unclear("unexpected status"),
+    }
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
