@@ -1,1 +1,9 @@
-//! .
+//! What runs Tapedeck on one machine, for the demo and for the tests that need the real Kafka,
+//! the real Postgres and the real service processes.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
+
+pub mod fleet;
+pub mod recordings;
+pub mod stack;

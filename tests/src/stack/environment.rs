@@ -1,0 +1,172 @@
+//! Room for one Tapedeck in a stack.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use tokio_postgres::Client;
+
+use super::kafka::Kafka;
+use super::postgres::{self, Postgres};
+use super::records::Records;
+use super::service::{CommandBuilder, Program, ServiceBuilder};
+use super::{Folder, Stack};
+
+/// Partitions of each topic: more than one, so that order is nowhere taken for granted.
+const PARTITIONS: &str = "3";
+
+/// The name of the key that every environment has.
+const KEY_NAME: &str = "local";
+
+/// A database, topics, a consumer group and a key that nobody else uses, and the services that
+/// are started with them.
+#[derive(Debug)]
+pub struct Environment {
+    name: String,
+    folder: PathBuf,
+    brokers: String,
+    database_url: String,
+    key: String,
+    /// How many processes have been started, to name their logs.
+    processes: AtomicUsize,
+}
+
+impl Environment {
+    /// An environment in the stack, its database migrated by `writer migrate`.
+    ///
+    /// # Errors
+    /// When the programs have not been built, or one of the steps fails.
+    pub async fn new(stack: &Stack) -> Result<Self> {
+        Self::on(stack.folder(), stack.kafka(), stack.postgres()).await
+    }
+
+    /// An environment on any broker and database server, with its files below `folder`.
+    ///
+    /// # Errors
+    /// When the programs have not been built, or one of the steps fails.
+    pub async fn on(folder: &Folder, kafka: &Kafka, postgres: &Postgres) -> Result<Self> {
+        let name = format!("tapedeck-{}", uuid::Uuid::new_v4().simple());
+        let folder = folder.path().join(&name);
+        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut environment = Self {
+            database_url: postgres.create_database(&name).await?,
+            brokers: kafka.brokers(),
+            key: String::new(),
+            processes: AtomicUsize::new(0),
+            folder,
+            name,
+        };
+        environment.command(Program::Writer).arguments(["migrate"]).run().await?.success()?;
+        environment.key = environment.add_key(KEY_NAME).await?;
+        Ok(environment)
+    }
+
+    /// A gateway to start.
+    pub fn gateway(&self) -> ServiceBuilder<'_> {
+        ServiceBuilder::new(self, Program::Gateway)
+    }
+
+    /// A writer to start; all writers of an environment are in one consumer group.
+    pub fn writer(&self) -> ServiceBuilder<'_> {
+        ServiceBuilder::new(self, Program::Writer)
+    }
+
+    /// A reporter to start.
+    pub fn reporter(&self) -> ServiceBuilder<'_> {
+        ServiceBuilder::new(self, Program::Reporter)
+    }
+
+    /// A one-off command of a program, with the environment's settings.
+    pub fn command(&self, program: Program) -> CommandBuilder<'_> {
+        CommandBuilder::new(self, program)
+    }
+
+    /// Makes another key under the given name.
+    ///
+    /// # Errors
+    /// When `ingest-gateway keys add` fails.
+    pub async fn add_key(&self, name: &str) -> Result<String> {
+        let output = self.command(Program::Gateway).arguments(["keys", "add", name]).run().await?;
+        Ok(output.success()?.trim().to_owned())
+    }
+
+    /// The key that recorders send.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The file that the gateway reads its keys from.
+    pub fn keys_file(&self) -> PathBuf {
+        self.folder.join("keys")
+    }
+
+    /// Where the logs, the key file and whatever a test wants to put there are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Kafka's address.
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// What stands before each topic's name.
+    pub fn topic_prefix(&self) -> String {
+        format!("{}.", self.name)
+    }
+
+    /// A topic's full name.
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.topic_prefix())
+    }
+
+    /// The writers' consumer group.
+    pub fn consumer_group(&self) -> &str {
+        &self.name
+    }
+
+    /// The database's address.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// A connection to the database for the test's own questions.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn sql(&self) -> Result<Client> {
+        postgres::connect(&self.database_url).await
+    }
+
+    /// The broker's records, to read and to add to.
+    pub fn records(&self) -> Records {
+        Records::new(&self.brokers)
+    }
+
+    /// The settings that all of the environment's processes get.
+    pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
+        let any_port = "127.0.0.1:0";
+        [
+            ("TAPEDECK_LOG_FORMAT", "json".to_owned()),
+            ("TAPEDECK_ADMIN_LISTEN", any_port.to_owned()),
+            ("TAPEDECK_LISTEN", any_port.to_owned()),
+            ("TAPEDECK_KEYS_FILE", self.keys_file().display().to_string()),
+            ("TAPEDECK_KAFKA_BROKERS", self.brokers.clone()),
+            ("TAPEDECK_TOPIC_PREFIX", self.topic_prefix()),
+            ("TAPEDECK_TOPIC_PARTITIONS", PARTITIONS.to_owned()),
+            ("TAPEDECK_TOPIC_REPLICATION", "1".to_owned()),
+            ("TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", "1".to_owned()),
+            ("TAPEDECK_CREATE_TOPICS", "true".to_owned()),
+            ("TAPEDECK_CONSUMER_GROUP", self.name.clone()),
+            ("TAPEDECK_DATABASE_URL", self.database_url.clone()),
+        ]
+        .into()
+    }
+
+    /// A file name stem for the next process' log.
+    pub(super) fn next_log(&self, program: Program) -> PathBuf {
+        let number = self.processes.fetch_add(1, Ordering::Relaxed) + 1;
+        self.folder.join(format!("{number:03}-{}.log", program.name()))
+    }
+}

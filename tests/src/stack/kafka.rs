@@ -1,0 +1,207 @@
+//! A Kafka broker of this machine, from its Maven artifacts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::paths;
+use super::ports::free_port;
+use super::process::{Launch, Process};
+
+/// How long the one download may take.
+const FETCH_WITHIN: Duration = Duration::from_secs(600);
+/// How long making the data folder may take.
+const FORMAT_WITHIN: Duration = Duration::from_secs(60);
+/// How long a broker may take until it answers. Seconds usually; machines are busy.
+const START_WITHIN: Duration = Duration::from_secs(90);
+/// How long a broker may take to end.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// How long one question whether it answers may take.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Attempts to start on ports that something else may take in the meantime.
+const START_ATTEMPTS: usize = 5;
+/// How the broker says that something else has taken one.
+const PORT_TAKEN: &str = "Address already in use";
+
+/// Any UUID will do, as the cluster has one node and nothing else joins it.
+const CLUSTER_ID: &str = "VGFwZWRlY2tMb2NhbEthZg";
+
+/// A small heap and quick start: local brokers are many and short-lived. No performance data, as
+/// the JVM would leave its file behind when killed.
+const JVM_OPTIONS: [&str; 5] =
+    ["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"];
+
+/// A broker and its data.
+#[derive(Debug)]
+pub struct Kafka {
+    process: Process,
+    files: Files,
+    port: u16,
+}
+
+/// Where a broker's files are.
+#[derive(Debug)]
+struct Files {
+    libraries: PathBuf,
+    folder: PathBuf,
+}
+
+impl Kafka {
+    /// Starts a new broker with its data in a folder below `parent`, on the given port or else a
+    /// free one, and waits until it answers.
+    ///
+    /// # Errors
+    /// When Kafka cannot be fetched or does not come up.
+    pub async fn start(parent: &Path, port: Option<u16>) -> Result<Self> {
+        let libraries = fetch(parent).await?;
+        let mut attempt = 1;
+        loop {
+            let chosen = port.map_or_else(free_port, Ok)?;
+            let folder = parent.join(format!("kafka-{chosen}"));
+            let files = Files { libraries: libraries.clone(), folder };
+            match files.start_new(chosen).await {
+                Err(error)
+                    if attempt < START_ATTEMPTS
+                        && port.is_none()
+                        && format!("{error:#}").contains(PORT_TAKEN) =>
+                {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error.context("Kafka does not start")),
+                Ok(process) => return Ok(Self { process, files, port: chosen }),
+            }
+        }
+    }
+
+    /// What clients begin with, `host:port`.
+    pub fn brokers(&self) -> String {
+        brokers(self.port)
+    }
+
+    /// The broker's process, to freeze it or read its log.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Stops the broker in good order.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(&self) -> Result<()> {
+        self.process.stop(Signal::SIGTERM, STOP_WITHIN).await.map(drop)
+    }
+
+    /// Ends the broker at once (SIGKILL).
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&self) -> Result<()> {
+        self.process.kill().map(drop)
+    }
+
+    /// Starts the broker again after [`Self::stop`] or [`Self::kill`], on the same port and data,
+    /// and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.process = self.files.start(self.port).await?;
+        Ok(())
+    }
+}
+
+impl Files {
+    async fn start_new(&self, port: u16) -> Result<Process> {
+        self.write_properties(port, free_port()?)?;
+        let format = self
+            .java("kafka-format")
+            .arguments(["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER_ID])
+            .arguments(["-c".into(), self.properties()])
+            .start()?;
+        let status = format.wait_for_exit(FORMAT_WITHIN).await?;
+        anyhow::ensure!(status.success(), "{status}{}", format.end_of_log());
+        self.start(port).await
+    }
+
+    async fn start(&self, port: u16) -> Result<Process> {
+        let process = self
+            .java("kafka")
+            .arguments(["kafka.Kafka".into(), self.properties()])
+            .start()
+            .context("is Java 17 or newer installed?")?;
+        process.wait_until("it answers", START_WITHIN, async || answers(port).await).await?;
+        Ok(process)
+    }
+
+    fn java(&self, name: &str) -> Launch {
+        let logging = paths::repository().join("deploy/local/kafka/log4j2.yaml");
+        Launch::new(name, java(), self.folder.join(format!("{name}.log")))
+            .arguments(JVM_OPTIONS)
+            .arguments([format!("-Dlog4j2.configurationFile={}", logging.display())])
+            .arguments(["-cp".into(), self.libraries.join("*")])
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.folder.join("server.properties")
+    }
+
+    fn write_properties(&self, port: u16, controller_port: u16) -> Result<()> {
+        let common = paths::repository().join("deploy/local/kafka/server.properties");
+        let common = fs::read_to_string(&common)
+            .with_context(|| format!("cannot read {}", common.display()))?;
+        let broker = brokers(port);
+        let data = self.folder.join("data");
+        let own = format!(
+            "\nlisteners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}\n\
+             advertised.listeners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}\n\
+             controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
+             log.dirs={}\n",
+            data.display()
+        );
+        fs::create_dir(&self.folder)?;
+        fs::write(self.properties(), common + &own)?;
+        Ok(())
+    }
+}
+
+fn brokers(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// The Java that `JAVA_HOME` names, else the one that `PATH` finds.
+fn java() -> PathBuf {
+    std::env::var_os("JAVA_HOME").map_or("java".into(), |home| Path::new(&home).join("bin/java"))
+}
+
+/// Fetches Kafka unless it is there; gives the folder of its libraries.
+async fn fetch(folder: &Path) -> Result<PathBuf> {
+    let script = paths::repository().join("deploy/local/kafka/fetch.sh");
+    // Several brokers may be started from one folder at once.
+    let output = tempfile::Builder::new().prefix("kafka-libraries-").tempfile_in(folder)?;
+    let fetching = Launch::new("kafka-fetch", script, folder.join("kafka-fetch.log"))
+        .output(output.path())
+        .start()?;
+    let status = fetching.wait_for_exit(FETCH_WITHIN).await?;
+    anyhow::ensure!(status.success(), "Kafka cannot be fetched{}", fetching.end_of_log());
+    let libraries = fs::read_to_string(output.path())?;
+    Ok(PathBuf::from(libraries.trim_end()))
+}
+
+/// Whether the broker answers questions about its topics.
+async fn answers(port: u16) -> Option<()> {
+    let question = tokio::task::spawn_blocking(move || {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers(port))
+            .set("reconnect.backoff.max.ms", "100")
+            .create()?;
+        client.fetch_metadata(None, PROBE_TIMEOUT)
+    });
+    question.await.ok()?.ok().map(drop)
+}

@@ -1,0 +1,300 @@
+//! A Postgres server of this machine.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::{Pid, Uid, User};
+use tokio_postgres::{Client, NoTls};
+
+use super::ports::free_port;
+use super::process::{self, Launch, Process};
+use super::wait::eventually;
+
+/// The oldest version that the tables work with.
+const OLDEST_VERSION: u32 = 15;
+
+/// Where Debian and Ubuntu put the versions' folders.
+const INSTALLED_VERSIONS: &str = "/usr/lib/postgresql";
+
+/// Postgres refuses to run as root; this user is made by its package.
+const UNPRIVILEGED_USER: &str = "postgres";
+
+/// The superuser of the server.
+const ROLE: &str = "tapedeck";
+
+/// How long making the data folder may take.
+const INITIALISE_WITHIN: Duration = Duration::from_secs(120);
+/// How long the server may take until it answers; recovery after a kill included.
+const START_WITHIN: Duration = Duration::from_secs(90);
+/// How long the server may take to end.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// How long one connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Attempts to start on a port that something else may take in the meantime.
+const START_ATTEMPTS: usize = 5;
+/// How the server says that something else has taken it.
+const PORT_TAKEN: &str = "Address already in use";
+
+/// Settings that differ from Postgres' own. `fsync` stays on: durability is what the stack shows.
+const SETTINGS: [&str; 4] = [
+    "listen_addresses=127.0.0.1",
+    // Tests run in parallel, each with its services.
+    "max_connections=200",
+    // In the data folder, so that nothing stays in /dev/shm after a kill.
+    "dynamic_shared_memory_type=mmap",
+    "log_line_prefix=%m [%p] %d %a ",
+];
+
+/// A server and its data.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    files: Files,
+    port: u16,
+    password: String,
+}
+
+/// Where a server's files are, and who runs it.
+#[derive(Debug)]
+struct Files {
+    programs: PathBuf,
+    folder: PathBuf,
+    user: Option<User>,
+}
+
+impl Postgres {
+    /// Starts a new server with its data in a folder below `parent`, on the given port or else a
+    /// free one, and waits until it answers.
+    ///
+    /// # Errors
+    /// When no Postgres of at least version 15 is installed, or it does not come up.
+    pub async fn start(parent: &Path, port: Option<u16>) -> Result<Self> {
+        let programs = installed_programs()?;
+        let user = unprivileged_user()?;
+        let password = uuid::Uuid::new_v4().simple().to_string();
+        let mut attempt = 1;
+        loop {
+            let chosen = port.map_or_else(free_port, Ok)?;
+            let folder = parent.join(format!("postgres-{chosen}"));
+            let files = Files { programs: programs.clone(), folder, user: user.clone() };
+            files.initialise(&password).await.context("Postgres' data folder cannot be made")?;
+            match files.start(chosen, &password).await {
+                Err(error)
+                    if attempt < START_ATTEMPTS
+                        && port.is_none()
+                        && format!("{error:#}").contains(PORT_TAKEN) =>
+                {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error.context("Postgres does not start")),
+                Ok(process) => return Ok(Self { process, files, port: chosen, password }),
+            }
+        }
+    }
+
+    /// The address of a database of this server, with the superuser's name and password.
+    pub fn url(&self, database: &str) -> String {
+        url(self.port, &self.password, database)
+    }
+
+    /// Makes an empty database and gives its address.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn create_database(&self, name: &str) -> Result<String> {
+        let client = connect(&self.url("postgres")).await?;
+        client
+            .batch_execute(&format!("CREATE DATABASE \"{name}\""))
+            .await
+            .with_context(|| format!("cannot create the database {name}"))?;
+        Ok(self.url(name))
+    }
+
+    /// The server's first process, to read its log.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Stops the server in good order; its clients lose their connections (fast shutdown).
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(&self) -> Result<()> {
+        self.process.stop(Signal::SIGINT, STOP_WITHIN).await.map(drop)
+    }
+
+    /// Ends the server and all its sessions at once (SIGKILL), as a crash of its machine would.
+    ///
+    /// # Errors
+    /// When the system refuses, or a process stays.
+    pub async fn kill(&self) -> Result<()> {
+        // Frozen first: so none of them sees another die, and no session begins meanwhile.
+        let sessions = match self.process.exit_status()? {
+            Some(_) => Vec::new(),
+            None => self.freeze()?,
+        };
+        self.process.kill()?;
+        for session in &sessions {
+            send(*session, Signal::SIGKILL)?;
+        }
+        eventually("no process of Postgres is left", STOP_WITHIN, async || {
+            match sessions.iter().filter(|session| process::is_running(**session)).count() {
+                0 => Ok(()),
+                left => Err(left),
+            }
+        })
+        .await
+    }
+
+    /// Stops the server and its sessions where they are (SIGSTOP); gives the sessions' processes.
+    ///
+    /// # Errors
+    /// When the server has ended.
+    pub fn freeze(&self) -> Result<Vec<Pid>> {
+        self.process.freeze()?;
+        let sessions = process::children_of(self.process.pid());
+        for session in &sessions {
+            send(*session, Signal::SIGSTOP)?;
+        }
+        Ok(sessions)
+    }
+
+    /// Lets a frozen server go on.
+    ///
+    /// # Errors
+    /// When the server has ended.
+    pub fn thaw(&self) -> Result<()> {
+        for session in process::children_of(self.process.pid()) {
+            send(session, Signal::SIGCONT)?;
+        }
+        self.process.thaw()
+    }
+
+    /// Starts the server again after [`Self::stop`] or [`Self::kill`], on the same port and data,
+    /// and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill().await?;
+        self.process = self.files.start(self.port, &self.password).await?;
+        Ok(())
+    }
+}
+
+impl Files {
+    async fn initialise(&self, password: &str) -> Result<()> {
+        fs::create_dir(&self.folder)?;
+        let password_file = self.folder.join("password");
+        fs::write(&password_file, password)?;
+        fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600))?;
+        if let Some(user) = &self.user {
+            for path in [&self.folder, &password_file] {
+                chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            }
+        }
+        fs::set_permissions(&self.folder, fs::Permissions::from_mode(0o700))?;
+        let initialising = self
+            .launch("initdb")
+            // Nothing is in it yet that a power cut could take.
+            .arguments(["--no-sync", "--no-locale", "--encoding=UTF8"])
+            .arguments(["--auth=scram-sha-256", "--username", ROLE])
+            .arguments(["--pwfile".into(), password_file])
+            .arguments(["--pgdata".into(), self.data()])
+            .start()?;
+        let status = initialising.wait_for_exit(INITIALISE_WITHIN).await?;
+        anyhow::ensure!(status.success(), "{status}{}", initialising.end_of_log());
+        Ok(())
+    }
+
+    async fn start(&self, port: u16, password: &str) -> Result<Process> {
+        let mut launch = self
+            .launch("postgres")
+            .arguments(["-D".into(), self.data()])
+            .arguments(["-p".to_owned(), port.to_string()])
+            .arguments(["-k".into(), self.folder.clone()]);
+        for setting in SETTINGS {
+            launch = launch.arguments(["-c", setting]);
+        }
+        let process = launch.start()?;
+        let url = url(port, password, "postgres");
+        process
+            .wait_until("it answers", START_WITHIN, async || connect(&url).await.ok().map(drop))
+            .await?;
+        Ok(process)
+    }
+
+    fn launch(&self, program: &str) -> Launch {
+        let log = self.folder.join(format!("{program}.log"));
+        Launch::new(program, self.programs.join(program), log).user(self.user.clone())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+}
+
+/// Connects a client whose connection is driven by the current runtime until the client is
+/// dropped.
+///
+/// # Errors
+/// When the server cannot be reached in time or refuses.
+pub async fn connect(url: &str) -> Result<Client> {
+    let connecting = tokio_postgres::connect(url, NoTls);
+    let (client, connection) = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .context("Postgres does not answer")?
+        .context("cannot connect to Postgres")?;
+    tokio::spawn(async move {
+        // What breaks the connection also fails the client's next statement.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+fn url(port: u16, password: &str, database: &str) -> String {
+    format!("postgres://{ROLE}:{password}@127.0.0.1:{port}/{database}")
+}
+
+/// Signals a session's process, which may have ended.
+fn send(session: Pid, signal: Signal) -> Result<()> {
+    match signal::kill(session, signal) {
+        Ok(()) | Err(nix::Error::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Who runs the server: nobody else unless we are root.
+fn unprivileged_user() -> Result<Option<User>> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    User::from_name(UNPRIVILEGED_USER)?.map(Some).with_context(|| {
+        format!("Postgres does not run as root: it needs a user {UNPRIVILEGED_USER}")
+    })
+}
+
+/// The folder of the programs of the newest version installed.
+fn installed_programs() -> Result<PathBuf> {
+    let versions = fs::read_dir(INSTALLED_VERSIONS).into_iter().flatten().flatten();
+    let newest = versions
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|version| program_folder(*version).join("initdb").is_file())
+        .max();
+    match newest {
+        Some(version) if version >= OLDEST_VERSION => Ok(program_folder(version)),
+        Some(version) => {
+            bail!("Postgres {version} is installed; version {OLDEST_VERSION} or newer is needed")
+        }
+        None => bail!("no Postgres found in {INSTALLED_VERSIONS}: install postgresql"),
+    }
+}
+
+fn program_folder(version: u32) -> PathBuf {
+    Path::new(INSTALLED_VERSIONS).join(version.to_string()).join("bin")
+}

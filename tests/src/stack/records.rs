@@ -1,0 +1,170 @@
+//! A broker's records and offsets, as tests look at them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::util::Timeout;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+/// How long one question to the broker may take, and one wait for records.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Above any record that a topic takes.
+const LARGEST_RECORD_BYTES: &str = "20000000";
+
+/// A record with everything that Kafka keeps of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Its partition; when producing, the key chooses it.
+    pub partition: i32,
+    /// Its place in the partition; when producing, the broker chooses it.
+    pub offset: i64,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value; none is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// The headers, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    /// The value of the last header of that name, as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rev().find(|(header, _)| header == name)?;
+        std::str::from_utf8(value).ok()
+    }
+
+    fn from_kafka(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().into_iter().flat_map(Headers::iter);
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().unwrap_or_default().to_vec(),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: headers
+                .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+                .collect(),
+        }
+    }
+}
+
+/// The records of one broker.
+#[derive(Clone, Debug)]
+pub struct Records {
+    brokers: String,
+}
+
+impl Records {
+    /// Those of the given broker.
+    pub fn new(brokers: &str) -> Self {
+        Self { brokers: brokers.to_owned() }
+    }
+
+    /// Adds records to a topic, just as they are, and waits until the broker has them.
+    ///
+    /// # Errors
+    /// When the broker does not take one in time.
+    pub async fn produce(&self, topic: &str, records: &[Record]) -> Result<()> {
+        let producer: FutureProducer = self
+            .client()
+            .set("message.max.bytes", LARGEST_RECORD_BYTES)
+            .set("message.timeout.ms", QUESTION_TIMEOUT.as_millis().to_string())
+            .create()?;
+        for record in records {
+            let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, header| {
+                headers.insert(Header { key: &header.0, value: Some(&header.1) })
+            });
+            let mut addition = FutureRecord::to(topic).key(&record.key).headers(headers);
+            addition.payload = record.value.as_ref();
+            let sent = producer.send(addition, Timeout::After(QUESTION_TIMEOUT)).await;
+            sent.map_err(|(error, _)| error)
+                .with_context(|| format!("{topic} does not take a record"))?;
+        }
+        tokio::task::spawn_blocking(move || producer.flush(QUESTION_TIMEOUT)).await??;
+        Ok(())
+    }
+
+    /// All records that a topic holds now, by partition and offset.
+    ///
+    /// # Errors
+    /// When the topic does not exist or the broker does not answer in time.
+    pub async fn read_all(&self, topic: &str) -> Result<Vec<Record>> {
+        let config = self.client();
+        let topic = topic.to_owned();
+        tokio::task::spawn_blocking(move || read_all(&config, &topic)).await?
+    }
+
+    /// The offsets that a group has committed for a topic, by partition; without those that it
+    /// has not.
+    ///
+    /// # Errors
+    /// When the topic does not exist or the broker does not answer in time.
+    pub async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        let mut config = self.client();
+        config.set("group.id", group);
+        let topic = topic.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create()?;
+            let assignment = all_partitions(&consumer, &topic, Offset::Invalid)?;
+            let committed = consumer.committed_offsets(assignment, QUESTION_TIMEOUT)?;
+            let offsets = committed.elements().into_iter().filter_map(|element| {
+                Some((element.partition(), element.offset().to_raw().filter(|raw| *raw >= 0)?))
+            });
+            Ok(offsets.collect())
+        })
+        .await?
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers).set("reconnect.backoff.max.ms", "500");
+        config
+    }
+}
+
+fn read_all(config: &ClientConfig, topic: &str) -> Result<Vec<Record>> {
+    let consumer: BaseConsumer = config
+        .clone()
+        // librdkafka wants one, although no offset is committed.
+        .set("group.id", "tapedeck-reading-all")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("fetch.message.max.bytes", LARGEST_RECORD_BYTES)
+        .create()?;
+    let assignment = all_partitions(&consumer, topic, Offset::Beginning)?;
+    let mut unfinished = assignment.count();
+    consumer.assign(&assignment)?;
+    let mut records = Vec::new();
+    while unfinished > 0 {
+        match consumer
+            .poll(QUESTION_TIMEOUT)
+            .context("Kafka sends neither records nor their end")?
+        {
+            Ok(message) => records.push(Record::from_kafka(&message)),
+            Err(KafkaError::PartitionEOF(_)) => unfinished -= 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    records.sort_by_key(|record| (record.partition, record.offset));
+    Ok(records)
+}
+
+fn all_partitions(
+    consumer: &BaseConsumer,
+    topic: &str,
+    offset: Offset,
+) -> Result<TopicPartitionList> {
+    let metadata = consumer.fetch_metadata(Some(topic), QUESTION_TIMEOUT)?;
+    let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
+    ensure!(!partitions.is_empty(), "Kafka knows no topic {topic}");
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition_offset(topic, partition.id(), offset)?;
+    }
+    Ok(list)
+}

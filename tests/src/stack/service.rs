@@ -1,0 +1,343 @@
+//! The services' processes, and the one-off commands of their programs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use super::environment::Environment;
+use super::metrics::Metrics;
+use super::paths::built_program;
+use super::process::{Launch, Process};
+use super::wait::eventually;
+
+/// How long a service may take until it listens.
+const LISTEN_WITHIN: Duration = Duration::from_secs(60);
+/// How long a service may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+/// How long a service may drain before it counts as stuck: more than its own deadline.
+const DRAIN_WITHIN: Duration = Duration::from_secs(90);
+/// How long a one-off command may take.
+const COMMAND_WITHIN: Duration = Duration::from_secs(120);
+/// How long an answer of an admin port may take.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One of Tapedeck's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `ingest-gateway`.
+    Gateway,
+    /// `writer`.
+    Writer,
+    /// `reporter`.
+    Reporter,
+}
+
+impl Program {
+    /// The name of its file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "ingest-gateway",
+            Self::Writer => "writer",
+            Self::Reporter => "reporter",
+        }
+    }
+
+    /// The subcommand that runs until it is told to stop.
+    fn service_command(self) -> &'static str {
+        match self {
+            Self::Gateway | Self::Reporter => "serve",
+            Self::Writer => "run",
+        }
+    }
+}
+
+/// A service about to be started.
+#[derive(Debug)]
+#[must_use]
+pub struct ServiceBuilder<'a> {
+    environment: &'a Environment,
+    program: Program,
+    variables: Vec<(String, String)>,
+}
+
+impl<'a> ServiceBuilder<'a> {
+    pub(super) fn new(environment: &'a Environment, program: Program) -> Self {
+        Self { environment, program, variables: Vec::new() }
+    }
+
+    /// Sets a setting by its environment variable; the later of two wins, also over the
+    /// environment's own.
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Starts the service and waits until it listens; whether it is ready is another question
+    /// ([`Service::wait_ready`]).
+    ///
+    /// # Errors
+    /// When the program has not been built, or ends or takes too long before it listens.
+    pub async fn start(self) -> Result<Service> {
+        let Self { environment, program, variables } = self;
+        let log = environment.next_log(program);
+        let mut launch = Launch::new(program.name(), built_program(program.name())?, log)
+            .arguments([program.service_command()]);
+        for (name, value) in environment.variables() {
+            launch = launch.variable(name, value);
+        }
+        for (name, value) in variables {
+            launch = launch.variable(name, value);
+        }
+        let process = launch.start()?;
+        let address = async |role| {
+            let awaited = format!("it listens on its {role} port");
+            process
+                .wait_until(&awaited, LISTEN_WITHIN, async || listening(&process.log(), role))
+                .await
+        };
+        let admin = address("admin").await?;
+        let public = match program {
+            Program::Gateway => Some(address("public").await?),
+            Program::Writer | Program::Reporter => None,
+        };
+        let http = reqwest::Client::builder().timeout(ADMIN_TIMEOUT).build()?;
+        Ok(Service { process, admin, public, http })
+    }
+}
+
+/// Finds the address that a service logged once it listened.
+fn listening(log: &str, role: &str) -> Option<SocketAddr> {
+    log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).find_map(
+        |event| {
+            let is = |field: &str, value: &str| event[field] == *value;
+            if is("message", "listening") && is("role", role) {
+                event["address"].as_str()?.parse().ok()
+            } else {
+                None
+            }
+        },
+    )
+}
+
+/// A running service. Dropping it kills it.
+#[derive(Debug)]
+pub struct Service {
+    process: Process,
+    admin: SocketAddr,
+    public: Option<SocketAddr>,
+    http: reqwest::Client,
+}
+
+impl Service {
+    /// The admin port's address, `http://host:port`.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+
+    /// The public port's address, `http://host:port`; of a service without one, the admin port's.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.public.unwrap_or(self.admin))
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    /// The process itself, to wait for its end or to send any signal.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// What it has logged, a JSON object a line.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Its metrics now.
+    ///
+    /// # Errors
+    /// When the admin port does not answer, or not with metrics.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        let answer = self.http.get(format!("{}/metrics", self.admin_url())).send().await?;
+        answer.error_for_status()?.text().await?.parse()
+    }
+
+    /// What `/readyz` answers now: the reason where it is not ready.
+    ///
+    /// # Errors
+    /// When the admin port does not answer.
+    pub async fn readiness(&self) -> Result<Result<(), String>> {
+        let answer = self.http.get(format!("{}/readyz", self.admin_url())).send().await?;
+        let ready = answer.status().is_success();
+        let reason = answer.text().await?;
+        Ok(if ready { Ok(()) } else { Err(reason) })
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// When it takes too long or ends.
+    pub async fn wait_ready(&self) -> Result<()> {
+        let ready = async || matches!(self.readiness().await, Ok(Ok(()))).then_some(());
+        self.process.wait_until("it is ready", READY_WITHIN, ready).await
+    }
+
+    /// Waits until the sum of a metric's series with these labels satisfies `holds`.
+    ///
+    /// # Errors
+    /// When it does not within `deadline`.
+    pub async fn wait_for_metric(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+        deadline: Duration,
+        holds: impl Fn(f64) -> bool,
+    ) -> Result<f64> {
+        eventually(&format!("{name}{labels:?}"), deadline, async || match self.metrics().await {
+            Ok(metrics) => match metrics.sum(name, labels) {
+                Some(value) if holds(value) => Ok(value),
+                Some(value) => Err(value.to_string()),
+                None => Err("no such series".to_owned()),
+            },
+            Err(error) => Err(format!("{error:#}")),
+        })
+        .await
+    }
+
+    /// Asks it to drain (SIGTERM) and waits until it has ended.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn terminate(&self) -> Result<ExitStatus> {
+        self.process.stop(Signal::SIGTERM, DRAIN_WITHIN).await
+    }
+
+    /// Ends it at once (SIGKILL).
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&self) -> Result<ExitStatus> {
+        self.process.kill()
+    }
+
+    /// Stops it where it is (SIGSTOP).
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn freeze(&self) -> Result<()> {
+        self.process.freeze()
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn thaw(&self) -> Result<()> {
+        self.process.thaw()
+    }
+}
+
+/// A one-off command about to be run.
+#[derive(Debug)]
+#[must_use]
+pub struct CommandBuilder<'a> {
+    environment: &'a Environment,
+    program: Program,
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+impl<'a> CommandBuilder<'a> {
+    pub(super) fn new(environment: &'a Environment, program: Program) -> Self {
+        Self { environment, program, arguments: Vec::new(), variables: Vec::new() }
+    }
+
+    /// Adds arguments.
+    pub fn arguments<A: Into<String>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a setting by its environment variable; the later of two wins, also over the
+    /// environment's own.
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When the program has not been built or does not end in time. That it fails is no error
+    /// here: see [`CommandOutput::success`].
+    pub async fn run(self) -> Result<CommandOutput> {
+        let Self { environment, program, arguments, variables } = self;
+        let log = environment.next_log(program);
+        let output: PathBuf = log.with_extension("out");
+        let line = format!("{} {}", program.name(), arguments.join(" "));
+        let mut launch = Launch::new(&line, built_program(program.name())?, log)
+            .output(&output)
+            .arguments(arguments);
+        for (name, value) in environment.variables() {
+            launch = launch.variable(name, value);
+        }
+        for (name, value) in variables {
+            launch = launch.variable(name, value);
+        }
+        let process = launch.start()?;
+        let status = process.wait_for_exit(COMMAND_WITHIN).await?;
+        let stdout =
+            std::fs::read(&output).with_context(|| format!("cannot read {}", output.display()))?;
+        Ok(CommandOutput { line, status, stdout, stderr: process.log() })
+    }
+}
+
+/// How a one-off command ended.
+#[derive(Debug)]
+pub struct CommandOutput {
+    line: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to its standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to its standard error: its log and its messages.
+    pub stderr: String,
+}
+
+impl CommandOutput {
+    /// The standard output of a command that must have succeeded, as text.
+    ///
+    /// # Errors
+    /// When it failed, with its standard error; when its output is not UTF-8.
+    pub fn success(self) -> Result<String> {
+        ensure!(
+            self.status.success(),
+            "`{}` failed ({}):\n{}",
+            self.line,
+            self.status,
+            self.stderr
+        );
+        String::from_utf8(self.stdout).context("the output is not UTF-8")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_found_in_the_log() {
+        let log = r#"not JSON
+{"level":"INFO","message":"listening","role":"public","address":"127.0.0.1:8080"}
+{"level":"INFO","message":"listening","role":"admin","address":"127.0.0.1:9090"}
+"#;
+        assert_eq!(listening(log, "admin"), Some(SocketAddr::from(([127, 0, 0, 1], 9090))));
+        assert_eq!(listening(log, "public"), Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
+        assert_eq!(listening("", "admin"), None);
+    }
+}
