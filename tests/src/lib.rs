@@ -1,9 +1,11 @@
 //! What runs Tapedeck on one machine, for the demo and for the tests that need the real Kafka,
-//! the real Postgres and the real service processes.
+//! the real Postgres and the real service processes ([`stack`]); what plays recorded sessions
+//! through it ([`recordings`], [`fleet`]); and what its tables must then hold ([`model`]).
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
 
 pub mod fleet;
+pub mod model;
 pub mod recordings;
 pub mod stack;

@@ -12,7 +12,9 @@ mod read;
 pub mod seed;
 mod session;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::stack::paths::repository;
 
 pub use cast::Cast;
 pub use clone::CloneOptions;
@@ -24,7 +26,7 @@ pub use session::{Moment, Session};
 /// # Errors
 /// When one of them cannot be read.
 pub fn own() -> Result<Vec<Session>, ReadError> {
-    read::folder(&tests_folder().join("recordings/sessions"))
+    read::folder(&repository().join("tests/recordings/sessions"))
 }
 
 /// The larger recordings that may lie beside the repository; none where that folder is absent.
@@ -32,7 +34,7 @@ pub fn own() -> Result<Vec<Session>, ReadError> {
 /// # Errors
 /// When one of them cannot be read.
 pub fn shared() -> Result<Vec<Session>, ReadError> {
-    let folder = tests_folder().join("../../shared/recordings");
+    let folder = repository().join("../shared/recordings");
     if folder.is_dir() { read::folder(&folder) } else { Ok(Vec::new()) }
 }
 
@@ -42,8 +44,4 @@ pub fn shared() -> Result<Vec<Session>, ReadError> {
 /// When the folder or one of them cannot be read, or it holds none.
 pub fn from_folder(folder: &Path) -> Result<Vec<Session>, ReadError> {
     read::folder(folder)
-}
-
-fn tests_folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

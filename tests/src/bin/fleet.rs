@@ -1,0 +1,132 @@
+//! Plays recorded sessions through a gateway as many recorders at once would.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use common::options::{CheckOptions, Problems, Secret};
+use common::time::Timestamp;
+use tests::fleet::{self, FleetOptions, Speed};
+use tests::recordings::{self, Cast, CloneOptions};
+
+/// Recorders at work at once where nothing but the gateway sets the pace.
+const UNPACED_CONCURRENCY: usize = 64;
+
+/// Plays recorded sessions through a gateway as many recorders at once would: batches every 2 to
+/// 10 seconds of recording time, page states negotiated first and sometimes late, every encoding,
+/// retries as the recorder API asks for them.
+#[derive(Debug, Parser)]
+#[command(name = "fleet", version)]
+struct Options {
+    /// The gateway.
+    #[arg(long, env = "GATEWAY_URL", default_value = "http://localhost:8080")]
+    gateway_url: String,
+
+    /// The key to show to it.
+    #[arg(long, env = "TAPEDECK_KEY", hide_env_values = true)]
+    key: Option<Secret>,
+
+    /// Play this many copies of the recordings under fresh ids, instead of each once as it is.
+    #[arg(long, env = "TAPEDECK_FLEET_RECORDERS")]
+    recorders: Option<usize>,
+
+    /// How many recorders are at work at once; without it all, or 64 at the highest speed.
+    #[arg(long, env = "TAPEDECK_FLEET_CONCURRENCY")]
+    concurrency: Option<NonZeroUsize>,
+
+    /// Seconds of recording that pass in a second; 0 or max: as fast as the gateway answers.
+    #[arg(long, env = "TAPEDECK_FLEET_SPEED", default_value = "1")]
+    speed: Speed,
+
+    /// The share of page states, from 0 to 1, that repeat from copy to copy.
+    #[arg(long, env = "TAPEDECK_FLEET_DUPLICATE_PAGE_STATES", default_value_t = 1.0)]
+    duplicate_page_states: f64,
+
+    /// When the copies end, RFC 3339; without it now.
+    #[arg(long, env = "TAPEDECK_FLEET_ENDING_AT", value_parser = Timestamp::parse_rfc3339)]
+    ending_at: Option<Timestamp>,
+
+    /// What ids and choices are derived from. The same seed and the same --ending-at give the
+    /// same ids.
+    #[arg(long, env = "TAPEDECK_FLEET_SEED", default_value_t = 1)]
+    seed: u64,
+
+    /// How long to go on resending a batch that is neither acknowledged nor refused, in seconds.
+    #[arg(long, env = "TAPEDECK_FLEET_PATIENCE_SECONDS",
+        default_value_t = fleet::options::DEFAULT_PATIENCE.as_secs())]
+    patience_seconds: u64,
+
+    /// Write what is sent, and what becomes of it, to this file (JSON lines).
+    #[arg(long, env = "TAPEDECK_FLEET_LEDGER")]
+    ledger: Option<PathBuf>,
+
+    /// A folder with recordings; without it the samples, and those in ../shared/recordings.
+    #[arg(long, env = "TAPEDECK_FLEET_RECORDINGS")]
+    recordings: Option<PathBuf>,
+}
+
+impl CheckOptions for Options {
+    fn check(&self, problems: &mut Problems) {
+        problems.require(
+            (0.0..=1.0).contains(&self.duplicate_page_states),
+            "--duplicate-page-states must be between 0 and 1",
+        );
+        problems.require(self.recorders != Some(0), "--recorders must be at least 1");
+        problems.require(
+            self.recorders.is_some() || self.duplicate_page_states >= 1.0,
+            "--duplicate-page-states needs --recorders: recordings as they are keep their pages",
+        );
+    }
+}
+
+impl Options {
+    fn cast(&self) -> anyhow::Result<Cast> {
+        let sessions = match &self.recordings {
+            Some(folder) => recordings::from_folder(folder)?,
+            None => recordings::own()?.into_iter().chain(recordings::shared()?).collect(),
+        };
+        Ok(match self.recorders {
+            None => Cast::as_recorded(sessions),
+            Some(count) => {
+                let options = CloneOptions {
+                    seed: self.seed,
+                    ending_at: self.ending_at.unwrap_or_else(Timestamp::now),
+                    duplicate_page_states: self.duplicate_page_states,
+                };
+                Cast::copies(sessions, count, options)
+            }
+        })
+    }
+
+    fn fleet(&self, recorders: usize) -> FleetOptions {
+        let concurrency = match self.speed {
+            Speed::Times(_) => NonZeroUsize::new(recorders).unwrap_or(NonZeroUsize::MIN),
+            Speed::Max => NonZeroUsize::MIN.saturating_add(UNPACED_CONCURRENCY - 1),
+        };
+        FleetOptions {
+            gateway_url: self.gateway_url.clone(),
+            key: self.key.clone(),
+            concurrency: self.concurrency.unwrap_or(concurrency),
+            speed: self.speed,
+            patience: Duration::from_secs(self.patience_seconds),
+            ledger: self.ledger.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let options: Options = common::options::parse();
+    let stop = common::shutdown::on_signals()?;
+    let cast = options.cast().context("recordings")?;
+    let fleet = options.fleet(cast.len());
+    let progress = fleet::progress_bar(cast.events());
+    let report = fleet::run(&cast, &fleet, progress.clone(), stop).await?;
+    progress.finish_and_clear();
+    println!("{report}");
+    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

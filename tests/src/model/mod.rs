@@ -1,0 +1,13 @@
+//! What the tables must hold, computed a second way.
+//!
+//! [`merge`] restates the merging rules over sets: it collects every statement that any envelope
+//! makes, and picks least and greatest at the end. So order and repetition cannot matter to it,
+//! and it shares nothing with the writer but the words of the rules. [`dump`] reads the real
+//! tables into the same form.
+
+pub mod dump;
+pub mod merge;
+mod tables;
+
+pub use merge::Model;
+pub use tables::{EventRow, ReplayRow, Tables, UserRow, WebstateRow};
