@@ -7,11 +7,11 @@ use tracing_subscriber::EnvFilter;
 #[derive(Clone, Debug, Args)]
 pub struct LogOptions {
     /// Which events to log, in the syntax of tracing's EnvFilter: `info`, `warn,writer=debug`.
-    #[arg(long, env = "TAPEDECK_LOG", default_value = "info")]
+    #[arg(long, env = "TAPEDECK_LOG", default_value = "info", global = true)]
     pub log: EnvFilterText,
 
     /// How to write them.
-    #[arg(long, env = "TAPEDECK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, env = "TAPEDECK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
 }
 
