@@ -24,6 +24,7 @@ const KEY_NAME: &str = "local";
 #[derive(Debug)]
 pub struct Environment {
     name: String,
+    topic_prefix: String,
     folder: PathBuf,
     brokers: String,
     database_url: String,
@@ -41,12 +42,32 @@ impl Environment {
         Self::on(stack.folder(), stack.kafka(), stack.postgres()).await
     }
 
+    /// The environment of a stack that has no other: its names are plain, for people.
+    ///
+    /// # Errors
+    /// When the programs have not been built, or one of the steps fails.
+    pub async fn sole(stack: &Stack) -> Result<Self> {
+        let name = "tapedeck".to_owned();
+        Self::make(name, String::new(), stack.folder(), stack.kafka(), stack.postgres()).await
+    }
+
     /// An environment on any broker and database server, with its files below `folder`.
     ///
     /// # Errors
     /// When the programs have not been built, or one of the steps fails.
     pub async fn on(folder: &Folder, kafka: &Kafka, postgres: &Postgres) -> Result<Self> {
         let name = format!("tapedeck-{}", uuid::Uuid::new_v4().simple());
+        let topic_prefix = format!("{name}.");
+        Self::make(name, topic_prefix, folder, kafka, postgres).await
+    }
+
+    async fn make(
+        name: String,
+        topic_prefix: String,
+        folder: &Folder,
+        kafka: &Kafka,
+        postgres: &Postgres,
+    ) -> Result<Self> {
         let folder = folder.path().join(&name);
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut environment = Self {
@@ -55,6 +76,7 @@ impl Environment {
             key: String::new(),
             processes: AtomicUsize::new(0),
             folder,
+            topic_prefix,
             name,
         };
         environment.command(Program::Writer).arguments(["migrate"]).run().await?.success()?;
@@ -112,13 +134,13 @@ impl Environment {
     }
 
     /// What stands before each topic's name.
-    pub fn topic_prefix(&self) -> String {
-        format!("{}.", self.name)
+    pub fn topic_prefix(&self) -> &str {
+        &self.topic_prefix
     }
 
     /// A topic's full name.
     pub fn topic(&self, name: &str) -> String {
-        format!("{}{name}", self.topic_prefix())
+        format!("{}{name}", self.topic_prefix)
     }
 
     /// The writers' consumer group.
@@ -153,7 +175,7 @@ impl Environment {
             ("TAPEDECK_LISTEN", any_port.to_owned()),
             ("TAPEDECK_KEYS_FILE", self.keys_file().display().to_string()),
             ("TAPEDECK_KAFKA_BROKERS", self.brokers.clone()),
-            ("TAPEDECK_TOPIC_PREFIX", self.topic_prefix()),
+            ("TAPEDECK_TOPIC_PREFIX", self.topic_prefix.clone()),
             ("TAPEDECK_TOPIC_PARTITIONS", PARTITIONS.to_owned()),
             ("TAPEDECK_TOPIC_REPLICATION", "1".to_owned()),
             ("TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", "1".to_owned()),

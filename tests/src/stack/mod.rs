@@ -21,9 +21,14 @@
 //! # }
 //! ```
 //!
+//! A [`Tapedeck`] is all of it with one of each service, as the demo and `stack up` run it; the
+//! [`supervisor`] keeps one running in the background, and its [`Addresses`] are what others need
+//! to use it.
+//!
 //! Nothing outlives the process that started it, whatever ends that one: the kernel kills the
 //! children with it ([`process`]), and the folder's remover sees its end ([`folder`]).
 
+pub mod addresses;
 pub mod environment;
 pub mod folder;
 pub mod kafka;
@@ -34,17 +39,21 @@ pub mod postgres;
 pub mod process;
 pub mod records;
 pub mod service;
+pub mod supervisor;
+pub mod tapedeck;
 mod wait;
 
 use anyhow::Result;
 use tokio::sync::OnceCell;
 
+pub use addresses::Addresses;
 pub use environment::Environment;
 pub use folder::Folder;
 pub use kafka::Kafka;
 pub use metrics::Metrics;
 pub use postgres::Postgres;
 pub use service::{Program, Service};
+pub use tapedeck::Tapedeck;
 pub use wait::eventually;
 
 /// Ports that somebody wants; any free one where there is none.

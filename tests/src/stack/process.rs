@@ -160,6 +160,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its process id. Means nothing once the process has ended.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()

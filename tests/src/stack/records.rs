@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
@@ -63,6 +65,22 @@ impl Records {
     /// Those of the given broker.
     pub fn new(brokers: &str) -> Self {
         Self { brokers: brokers.to_owned() }
+    }
+
+    /// Makes a topic with settings of the broker's own.
+    ///
+    /// # Errors
+    /// When it exists already or the broker does not answer in time.
+    pub async fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let options = AdminOptions::new()
+            .request_timeout(Some(QUESTION_TIMEOUT))
+            .operation_timeout(Some(QUESTION_TIMEOUT));
+        for made in admin.create_topics([&topic], &options).await? {
+            made.map_err(|(_, code)| KafkaError::AdminOp(code))?;
+        }
+        Ok(())
     }
 
     /// Adds records to a topic, just as they are, and waits until the broker has them.

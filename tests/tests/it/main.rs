@@ -1,0 +1,7 @@
+//! Tests against the real Kafka, the real Postgres and the real service processes: build those
+//! first (`cargo build --workspace --bins`).
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod stack;
