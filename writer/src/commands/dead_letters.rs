@@ -1,0 +1,137 @@
+//! `writer dead-letters list`.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use common::options::{CheckOptions, Problems};
+use common::record::headers::{
+    ERROR_CLASS, ERROR_EVENTS, ERROR_MESSAGE, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC,
+    text,
+};
+use rdkafka::Message;
+use rdkafka::message::OwnedMessage;
+use serde::Serialize;
+
+use super::scan::{Scan, Selection, came_at};
+
+/// The group under which listing reads; it commits nothing.
+const GROUP: &str = "tapedeck-dead-letters-list";
+
+/// What can be done with dead letters besides redriving them.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Show them, without their content.
+    List(ListOptions),
+}
+
+/// Options of `dead-letters list`.
+#[derive(Debug, Args)]
+pub struct ListOptions {
+    /// Which ones.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// As a table, or as JSON, one object a line.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Show at most so many.
+    #[arg(long, default_value_t = 1_000)]
+    pub limit: usize,
+}
+
+impl CheckOptions for ListOptions {
+    fn check(&self, problems: &mut Problems) {
+        self.selection.check(problems);
+    }
+}
+
+/// How the list looks.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For machines.
+    Json,
+}
+
+/// What the list tells of a dead letter.
+#[derive(Debug, Serialize)]
+struct Entry {
+    at: String,
+    class: String,
+    message: String,
+    events: Option<String>,
+    original_topic: String,
+    original_partition: Option<i32>,
+    original_offset: Option<i64>,
+    key: String,
+    bytes: usize,
+}
+
+impl Entry {
+    fn of(message: &OwnedMessage) -> Self {
+        let header = |name| text(message.headers(), name).unwrap_or_default().to_owned();
+        Self {
+            at: came_at(message).map(|at| at.to_string()).unwrap_or_default(),
+            class: header(ERROR_CLASS),
+            message: header(ERROR_MESSAGE),
+            events: text(message.headers(), ERROR_EVENTS).map(str::to_owned),
+            original_topic: header(ORIGINAL_TOPIC),
+            original_partition: header(ORIGINAL_PARTITION).parse().ok(),
+            original_offset: header(ORIGINAL_OFFSET).parse().ok(),
+            key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
+            bytes: message.payload().map_or(0, <[u8]>::len),
+        }
+    }
+}
+
+/// Writes the list.
+///
+/// # Errors
+/// When Kafka cannot be read.
+pub fn list(options: &ListOptions, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut scan = Scan::begin(&options.selection, GROUP)?;
+    let mut entries = Vec::new();
+    while entries.len() < options.limit
+        && let Some(message) = scan.next()?
+    {
+        if options.selection.takes(&message) {
+            entries.push(Entry::of(&message));
+        }
+    }
+    match options.format {
+        Format::Json => {
+            for entry in &entries {
+                serde_json::to_writer(&mut *out, entry)?;
+                out.write_all(b"\n")?;
+            }
+        }
+        Format::Table => writeln!(out, "{}", table(&entries))?,
+    }
+    Ok(out.flush()?)
+}
+
+fn table(entries: &[Entry]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header(["at", "class", "why", "events", "topic/partition/offset", "key", "bytes"]);
+    for entry in entries {
+        let number = |number: Option<i64>| number.map_or("?".to_owned(), |it| it.to_string());
+        table.add_row([
+            entry.at.clone(),
+            entry.class.clone(),
+            entry.message.clone(),
+            entry.events.clone().unwrap_or_else(|| "all".to_owned()),
+            format!(
+                "{}/{}/{}",
+                entry.original_topic,
+                number(entry.original_partition.map(i64::from)),
+                number(entry.original_offset)
+            ),
+            entry.key.clone(),
+            entry.bytes.to_string(),
+        ]);
+    }
+    table
+}

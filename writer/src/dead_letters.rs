@@ -1,0 +1,147 @@
+//! Where records go that hold what Postgres refuses: as they were, with the reason.
+
+use std::time::Duration;
+
+use common::kafka::{KafkaOptions, unique_client_id};
+use common::limits::SizeLimits;
+use common::record::headers::{
+    ERROR_CLASS, ERROR_EVENTS, ERROR_MESSAGE, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC,
+};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Message};
+
+/// How long Kafka may take to acknowledge a dead letter before it is sent again.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How much longer the answer is awaited than Kafka's client itself would.
+const DELIVERY_GRACE: Duration = Duration::from_secs(5);
+
+/// What may wait in the producer's queue: one lane sends one dead letter at a time.
+const QUEUE_KIBIBYTES: &str = "65536";
+
+/// Why a record goes to the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// A name of bounded variety.
+    pub class: &'static str,
+    /// The same for a person, without content.
+    pub message: String,
+    /// Which events, as ranges of places; none when the record could not be read.
+    pub events: Option<String>,
+}
+
+/// Why a dead letter was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLetterError {
+    /// Kafka refused it or did not answer.
+    #[error("Kafka does not take the dead letter: {0}")]
+    NotTaken(#[from] KafkaError),
+    /// No answer within the time-out.
+    #[error("no answer within {} s", (DELIVERY_TIMEOUT + DELIVERY_GRACE).as_secs())]
+    NoAnswer,
+}
+
+/// A producer's configuration for records that may be as large as any.
+///
+/// # Errors
+/// When the Kafka options are wrong.
+pub(crate) fn durable_producer(
+    kafka: &KafkaOptions,
+    limits: SizeLimits,
+    name: &str,
+) -> Result<ClientConfig, String> {
+    let mut config = kafka.client(&unique_client_id(name, 0))?;
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("delivery.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string())
+        .set("queue.buffering.max.kbytes", QUEUE_KIBIBYTES)
+        .set("message.max.bytes", limits.dead_letter_message_bytes().to_string());
+    Ok(config)
+}
+
+/// The way to the dead letters; shared by all lanes.
+#[derive(Clone)]
+pub struct DeadLetters {
+    producer: FutureProducer,
+    topic: String,
+}
+
+impl DeadLetters {
+    /// Makes the producer. It connects when first needed.
+    ///
+    /// # Errors
+    /// When the Kafka options are wrong.
+    pub fn new(kafka: &KafkaOptions, limits: SizeLimits, topic: String) -> Result<Self, String> {
+        let producer = durable_producer(kafka, limits, "tapedeck-dead-letters")?
+            .create()
+            .map_err(|error| error.to_string())?;
+        Ok(Self { producer, topic })
+    }
+
+    /// Sends a record; returns once all in-sync replicas have it.
+    ///
+    /// # Errors
+    /// See [`DeadLetterError`].
+    pub async fn send(
+        &self,
+        message: &OwnedMessage,
+        reason: &Reason,
+    ) -> Result<(), DeadLetterError> {
+        deliver(&self.producer, &self.topic, message, dead_letter_headers(message, reason)).await
+    }
+}
+
+/// Sends a record's key and value to a topic and awaits the acknowledgement.
+pub(crate) async fn deliver(
+    producer: &FutureProducer,
+    topic: &str,
+    message: &OwnedMessage,
+    headers: OwnedHeaders,
+) -> Result<(), DeadLetterError> {
+    let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
+    record.key = message.key();
+    record.payload = message.payload();
+    let delivery = producer.send_result(record).map_err(|(error, _)| error)?;
+    match tokio::time::timeout(DELIVERY_TIMEOUT + DELIVERY_GRACE, delivery).await {
+        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Err((error, _)))) => Err(error.into()),
+        Ok(Err(_)) => Err(KafkaError::Canceled.into()),
+        Err(_) => Err(DeadLetterError::NoAnswer),
+    }
+}
+
+/// The original's headers, without those of an earlier time in the dead letters, and why.
+fn dead_letter_headers(message: &OwnedMessage, reason: &Reason) -> OwnedHeaders {
+    let partition = message.partition().to_string();
+    let offset = message.offset().to_string();
+    let mut headers = original_headers(message)
+        .insert(Header { key: ERROR_CLASS, value: Some(reason.class) })
+        .insert(Header { key: ERROR_MESSAGE, value: Some(&reason.message) })
+        .insert(Header { key: ORIGINAL_TOPIC, value: Some(message.topic()) })
+        .insert(Header { key: ORIGINAL_PARTITION, value: Some(&partition) })
+        .insert(Header { key: ORIGINAL_OFFSET, value: Some(&offset) });
+    if let Some(events) = &reason.events {
+        headers = headers.insert(Header { key: ERROR_EVENTS, value: Some(events) });
+    }
+    headers
+}
+
+/// The headers that a record had before it went to the dead letters.
+pub(crate) fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
+    use rdkafka::message::Headers;
+    const OURS: [&str; 6] = [
+        ERROR_CLASS,
+        ERROR_MESSAGE,
+        ERROR_EVENTS,
+        ORIGINAL_TOPIC,
+        ORIGINAL_PARTITION,
+        ORIGINAL_OFFSET,
+    ];
+    let originals = message.headers().into_iter().flat_map(Headers::iter);
+    originals
+        .filter(|header| !OURS.contains(&header.key))
+        .fold(OwnedHeaders::new(), OwnedHeaders::insert)
+}

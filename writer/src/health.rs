@@ -1,0 +1,198 @@
+//! What the lanes know of their own health, for the probes and for the log.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::admin::Health;
+
+use crate::record::Partition;
+
+/// A lane that has not come round for so long is stuck: every wait in it is far shorter.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// How often a lasting trouble is logged again.
+const REPEAT_LOG_AFTER: Duration = Duration::from_secs(30);
+
+/// What is wrong with a lane, besides being stuck.
+#[derive(Debug, Default)]
+struct LaneState {
+    last_round: Option<Instant>,
+    consuming: bool,
+    draining: bool,
+    halted: bool,
+    stopped: BTreeSet<Partition>,
+    trouble: Option<Trouble>,
+}
+
+/// Something that fails for now.
+#[derive(Debug)]
+struct Trouble {
+    what: String,
+    last_logged: Instant,
+}
+
+/// One lane's health, shared between its thread, its settler and the probes.
+#[derive(Clone, Debug)]
+pub struct LaneHealth {
+    number: usize,
+    state: Arc<Mutex<LaneState>>,
+}
+
+impl LaneHealth {
+    /// A lane that has not begun.
+    pub fn new(number: usize) -> Self {
+        Self { number, state: Arc::default() }
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut LaneState) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The lane came round.
+    pub fn tick(&self) {
+        self.update(|state| state.last_round = Some(Instant::now()));
+    }
+
+    /// The lane is a member of its group, and its partitions have a position.
+    pub fn consuming(&self) {
+        self.update(|state| state.consuming = true);
+    }
+
+    /// The lane is finishing for good.
+    pub fn draining(&self) {
+        self.update(|state| state.draining = true);
+    }
+
+    /// The lane stopped because of too much poison.
+    pub fn halted(&self) {
+        self.update(|state| state.halted = true);
+    }
+
+    /// The partitions that wait for a newer writer.
+    pub fn set_stopped(&self, stopped: BTreeSet<Partition>) {
+        self.update(|state| state.stopped = stopped);
+    }
+
+    /// Postgres took a transaction.
+    pub fn database_answered(&self) {
+        let ended = self.update(|state| state.trouble.take());
+        if ended.is_some() {
+            tracing::info!(lane = self.number, "writing again");
+        }
+    }
+
+    /// A transaction failed and will be retried.
+    pub fn database_failed(&self, error: &dyn Display) {
+        self.note_trouble("Postgres", error);
+    }
+
+    /// A dead letter was not taken and will be sent again.
+    pub fn dead_letters_failed(&self, error: &dyn Display) {
+        self.note_trouble("the dead letters", error);
+    }
+
+    /// Logs a trouble when it begins, changes, or has lasted for another while.
+    fn note_trouble(&self, whose: &str, error: &dyn Display) {
+        let what = format!("{whose}: {error}");
+        let now = Instant::now();
+        let log = self.update(|state| match &mut state.trouble {
+            Some(trouble)
+                if trouble.what == what
+                    && now.duration_since(trouble.last_logged) < REPEAT_LOG_AFTER =>
+            {
+                false
+            }
+            trouble => {
+                *trouble = Some(Trouble { what: what.clone(), last_logged: now });
+                true
+            }
+        });
+        if log {
+            tracing::warn!(lane = self.number, error = what, "retrying");
+        }
+    }
+
+    fn live(&self) -> Result<(), String> {
+        self.update(|state| match state.last_round {
+            Some(round) if round.elapsed() > STUCK_AFTER => {
+                Err(format!("lane {}: stuck for {} s", self.number, round.elapsed().as_secs()))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let number = self.number;
+        self.update(|state| {
+            if state.draining {
+                Err(format!("lane {number}: draining"))
+            } else if state.halted {
+                Err(format!("lane {number}: stopped, most of the last records were poison"))
+            } else if let Some(partition) = state.stopped.first() {
+                Err(format!("lane {number}: {partition:?} waits for a newer writer"))
+            } else if let Some(trouble) = &state.trouble {
+                Err(format!("lane {number}: {}", trouble.what))
+            } else if !state.consuming {
+                Err(format!("lane {number}: has not joined its consumer group yet"))
+            } else {
+                Ok(())
+            }
+        })
+    }
+}
+
+/// The writer's health: that of all its lanes. Without lanes it is starting.
+#[derive(Clone, Debug, Default)]
+pub struct WriterHealth(Arc<Mutex<Starting>>);
+
+/// What the writer waits for before its lanes begin, or its lanes.
+#[derive(Debug)]
+enum Starting {
+    Waiting(String),
+    Lanes(Vec<LaneHealth>),
+}
+
+impl Default for Starting {
+    fn default() -> Self {
+        Self::Waiting("starting".to_owned())
+    }
+}
+
+impl WriterHealth {
+    /// The writer waits for something outside before it can begin.
+    pub fn waiting_for(&self, what: &dyn Display) {
+        self.set(Starting::Waiting(what.to_string()));
+    }
+
+    /// The lanes begin.
+    pub fn begin(&self, lanes: Vec<LaneHealth>) {
+        self.set(Starting::Lanes(lanes));
+    }
+
+    fn set(&self, state: Starting) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn each(
+        &self,
+        waiting: impl FnOnce(&str) -> Result<(), String>,
+        probe: impl Fn(&LaneHealth) -> Result<(), String>,
+    ) -> Result<(), String> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Starting::Waiting(what) => waiting(what),
+            Starting::Lanes(lanes) => lanes.iter().try_for_each(probe),
+        }
+    }
+}
+
+impl Health for WriterHealth {
+    fn live(&self) -> Result<(), String> {
+        self.each(|_| Ok(()), LaneHealth::live)
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.each(|what| Err(what.to_owned()), LaneHealth::ready)
+    }
+}

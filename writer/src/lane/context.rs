@@ -1,0 +1,191 @@
+//! What Kafka's client tells a lane, put aside until the lane's loop takes it.
+//!
+//! Callbacks run inside `poll()`, in the middle of the loop's work. Here they only take notes;
+//! the loop acts on them in its own order, so that data flow one way. A rebalance is not over
+//! for the group until the loop has assigned or unassigned, which `max.poll.interval.ms` bounds.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use common::time::Timestamp;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::metrics::WriterMetrics;
+
+/// A change of the lane's partitions that the loop has yet to carry out.
+#[derive(Debug)]
+pub(super) enum Rebalance {
+    /// These are ours now.
+    Assign(TopicPartitionList),
+    /// These go; what is held of them may still be finished.
+    Revoke(TopicPartitionList),
+    /// These are another's already; nothing of them may be committed.
+    Lose(TopicPartitionList),
+}
+
+/// A lane's notes.
+pub(super) struct LaneContext {
+    metrics: WriterMetrics,
+    rebalances: Mutex<Vec<Rebalance>>,
+    /// How many offset commits were answered.
+    commits_answered: Mutex<u64>,
+    /// By topic and partition: when the newest record written was appended to Kafka.
+    written_until: Mutex<HashMap<(String, i32), Timestamp>>,
+    closing: AtomicBool,
+}
+
+impl LaneContext {
+    pub(super) fn new(metrics: WriterMetrics) -> Self {
+        Self {
+            metrics,
+            rebalances: Mutex::default(),
+            commits_answered: Mutex::default(),
+            written_until: Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// The oldest change not yet carried out.
+    pub(super) fn next_rebalance(&self) -> Option<Rebalance> {
+        let mut rebalances = lock(&self.rebalances);
+        (!rebalances.is_empty()).then(|| rebalances.remove(0))
+    }
+
+    /// How many offset commits were answered so far.
+    pub(super) fn commits_answered(&self) -> u64 {
+        *lock(&self.commits_answered)
+    }
+
+    /// Notes how far a partition is written, for its lag in seconds.
+    pub(super) fn written(&self, topic: &str, partition: i32, appended_at: Timestamp) {
+        lock(&self.written_until).insert((topic.to_owned(), partition), appended_at);
+    }
+
+    /// The lane no longer answers for the lag of these partitions.
+    pub(super) fn forget_lag(&self, partitions: &TopicPartitionList) {
+        let mut written_until = lock(&self.written_until);
+        for element in partitions.elements() {
+            let (topic, partition) = (element.topic().to_owned(), element.partition());
+            let number = partition.to_string();
+            // Absent where no statistics came while it was ours.
+            let _ = self.metrics.lag_records.remove_label_values(&[&topic, &number]);
+            let _ = self.metrics.lag_seconds.remove_label_values(&[&topic, &number]);
+            written_until.remove(&(topic, partition));
+        }
+    }
+
+    /// From now on the client itself lets partitions go: the loop has ended.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    fn note_lag(&self, topic: &str, partition: i32, lag: i64) {
+        let number = partition.to_string();
+        self.metrics.lag_records.with_label_values(&[topic, &number]).set(lag);
+        let written_until = lock(&self.written_until).get(&(topic.to_owned(), partition)).copied();
+        let seconds = match written_until {
+            Some(until) if lag > 0 => Timestamp::now().seconds_since(until).max(0.0),
+            _ => 0.0,
+        };
+        self.metrics.lag_seconds.with_label_values(&[topic, &number]).set(seconds);
+    }
+}
+
+impl ClientContext for LaneContext {
+    fn stats(&self, statistics: Statistics) {
+        for topic in statistics.topics.values() {
+            // Partition -1 is the client's own for what has no partition yet.
+            for partition in topic.partitions.values().filter(|it| it.partition >= 0) {
+                let begin = partition.committed_offset.max(partition.lo_offset).max(0);
+                let assigned = partition.fetch_state == "active";
+                if assigned && partition.hi_offset >= 0 {
+                    let lag = (partition.hi_offset - begin).max(0);
+                    self.note_lag(&topic.topic, partition.partition, lag);
+                }
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.metrics.kafka_errors.inc();
+        tracing::warn!(%error, reason, "Kafka's client reports an error");
+    }
+
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Errors come through `error` as well; the rest is for whoever debugs the client.
+        tracing::debug!(facility, message, "Kafka's client");
+    }
+}
+
+impl ConsumerContext for LaneContext {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        kind: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::Acquire) {
+            if !assigned && let Err(error) = unassign(consumer, partitions) {
+                tracing::warn!(%error, "cannot let partitions go");
+            }
+            return;
+        }
+        let partitions = partitions.clone();
+        lock(&self.rebalances).push(if assigned {
+            Rebalance::Assign(partitions)
+        } else if consumer.assignment_lost() {
+            Rebalance::Lose(partitions)
+        } else {
+            Rebalance::Revoke(partitions)
+        });
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        *lock(&self.commits_answered) += 1;
+        let outcome = if result.is_ok() { "committed" } else { "failed" };
+        self.metrics.offset_commits.with_label_values(&[outcome]).inc();
+        if let Err(error) = result {
+            // Harmless for the tables: what is committed next covers it, and what is read again
+            // is a duplicate.
+            tracing::warn!(%error, "offsets not committed");
+        }
+    }
+}
+
+/// Lets partitions go, as the group's protocol wants it.
+pub(super) fn unassign(
+    consumer: &BaseConsumer<LaneContext>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        rdkafka::consumer::RebalanceProtocol::Cooperative => {
+            consumer.incremental_unassign(partitions)
+        }
+        _ => consumer.unassign(),
+    }
+}
+
+/// Takes partitions on, as the group's protocol wants it.
+pub(super) fn assign(
+    consumer: &BaseConsumer<LaneContext>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        rdkafka::consumer::RebalanceProtocol::Cooperative => {
+            consumer.incremental_assign(partitions)
+        }
+        _ => consumer.assign(partitions),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

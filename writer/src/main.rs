@@ -1,0 +1,37 @@
+//! Parses, starts, and exits with what came of it.
+
+#![forbid(unsafe_code)]
+
+use std::io::stdout;
+
+use common::{logging, options, shutdown};
+use writer::commands::{self, DeadLettersCommand};
+use writer::options::{Cli, Command};
+use writer::{migrate, run};
+
+fn main() {
+    let cli: Cli = options::parse();
+    logging::init(&cli.logging);
+    let code = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(execute(cli.command)),
+        Err(error) => Err(error.into()),
+    };
+    std::process::exit(code.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        1
+    }));
+}
+
+async fn execute(command: Command) -> anyhow::Result<i32> {
+    match command {
+        Command::Run(options) => return run::run(*options, shutdown::on_signals()?).await,
+        Command::Migrate(database) => migrate::migrate(&database).await?,
+        Command::Page(options) => commands::page(&options, &mut stdout().lock()).await?,
+        Command::Replay(options) => commands::replay(&options, &mut stdout().lock()).await?,
+        Command::DeadLetters(DeadLettersCommand::List(options)) => {
+            commands::list(&options, &mut stdout().lock())?;
+        }
+        Command::Redrive(options) => commands::redrive(&options, &mut stdout().lock()).await?,
+    }
+    Ok(0)
+}

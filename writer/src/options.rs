@@ -1,0 +1,187 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use common::database::DatabaseOptions;
+use common::kafka::KafkaOptions;
+use common::limits::{MIB, SizeLimits};
+use common::logging::LogOptions;
+use common::options::{CheckOptions, Problems};
+use common::topics::TopicOptions;
+
+use crate::batch::BatchLimits;
+use crate::commands::{DeadLettersCommand, PageOptions, RedriveOptions, ReplayOptions};
+
+/// Takes replay events from Kafka into Postgres: once, in order, each page state stored once.
+#[derive(Debug, Parser)]
+#[command(name = "writer", version)]
+pub struct Cli {
+    /// What to log, and how.
+    #[command(flatten)]
+    pub logging: LogOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the writer can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Consume until told to stop.
+    Run(Box<RunOptions>),
+    /// Bring the database's tables up to this version; safe with several at once.
+    Migrate(DatabaseOptions),
+    /// Print a page state's HTML.
+    Page(PageOptions),
+    /// Print a replay's events in order, one JSON object a line.
+    Replay(ReplayOptions),
+    /// Look at the dead letters.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+    /// Send dead letters through again.
+    Redrive(RedriveOptions),
+}
+
+/// Options of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunOptions {
+    /// Where Kafka is.
+    #[command(flatten)]
+    pub kafka: KafkaOptions,
+    /// The topics.
+    #[command(flatten)]
+    pub topics: TopicOptions,
+    /// Sizes.
+    #[command(flatten)]
+    pub limits: SizeLimits,
+    /// Where Postgres is.
+    #[command(flatten)]
+    pub database: DatabaseOptions,
+
+    /// Address of the admin port: /metrics, /livez, /readyz.
+    #[arg(long, env = "TAPEDECK_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
+    pub admin_listen: SocketAddr,
+
+    /// The consumer group. Lanes and writers of one group share the partitions.
+    #[arg(long, env = "TAPEDECK_CONSUMER_GROUP", default_value = "tapedeck-writer")]
+    pub consumer_group: String,
+
+    /// Lanes: consumers in this process, each with a connection to Postgres.
+    #[arg(long, env = "TAPEDECK_LANES", default_value_t = 2)]
+    pub lanes: usize,
+
+    /// A batch closes at so many rows (an event is a row, and so is a record).
+    #[arg(long, env = "TAPEDECK_BATCH_ROWS", default_value_t = 10_000)]
+    pub batch_rows: usize,
+
+    /// A batch closes at so many bytes. A lane holds two batches.
+    #[arg(long, env = "TAPEDECK_BATCH_BYTES", default_value_t = 8 * MIB)]
+    pub batch_bytes: usize,
+
+    /// A batch closes this many milliseconds after its first record.
+    #[arg(long, env = "TAPEDECK_BATCH_AGE_MS", default_value_t = 100)]
+    pub batch_age_ms: u64,
+
+    /// Users, replays and page states each that a lane remembers as stored.
+    #[arg(long, env = "TAPEDECK_KNOWN_ROWS", default_value = "20000")]
+    pub known_rows: NonZeroUsize,
+
+    /// How long one transaction may take, in milliseconds, before its session is given up.
+    #[arg(long, env = "TAPEDECK_TRANSACTION_TIMEOUT_MS", default_value_t = 120_000)]
+    pub transaction_timeout_ms: u64,
+
+    /// How long a rebalance may wait for this writer to finish what it holds, in milliseconds.
+    #[arg(long, env = "TAPEDECK_REVOKE_TIMEOUT_MS", default_value_t = 30_000)]
+    pub revoke_timeout_ms: u64,
+
+    /// How long stopping may take, in milliseconds, before what is held is given up.
+    #[arg(long, env = "TAPEDECK_DRAIN_TIMEOUT_MS", default_value_t = 25_000)]
+    pub drain_timeout_ms: u64,
+
+    /// Kafka's max.poll.interval.ms: how long a rebalance waits for a member at most.
+    #[arg(long, env = "TAPEDECK_MAX_POLL_INTERVAL_MS", default_value_t = 300_000)]
+    pub max_poll_interval_ms: u64,
+
+    /// Bytes that Kafka's client may fetch ahead for each partition.
+    #[arg(long, env = "TAPEDECK_FETCH_AHEAD_BYTES", default_value_t = 4 * MIB)]
+    pub fetch_ahead_bytes: usize,
+}
+
+impl RunOptions {
+    /// When a batch closes.
+    pub const fn batch_limits(&self) -> BatchLimits {
+        BatchLimits {
+            rows: self.batch_rows,
+            bytes: self.batch_bytes,
+            age: Duration::from_millis(self.batch_age_ms),
+        }
+    }
+
+    /// How long a rebalance may wait.
+    pub const fn revoke_timeout(&self) -> Duration {
+        Duration::from_millis(self.revoke_timeout_ms)
+    }
+
+    /// How long stopping may take.
+    pub const fn drain_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+
+    /// How long one transaction may take.
+    pub const fn transaction_timeout(&self) -> Duration {
+        Duration::from_millis(self.transaction_timeout_ms)
+    }
+}
+
+impl CheckOptions for RunOptions {
+    fn check(&self, problems: &mut Problems) {
+        self.kafka.check(problems);
+        self.topics.check(problems);
+        self.limits.check(problems);
+        self.database.check(problems);
+        problems.require(!self.consumer_group.is_empty(), "--consumer-group is empty");
+        problems.require((1..=256).contains(&self.lanes), "--lanes must lie between 1 and 256");
+        problems.require(
+            (1..=100_000).contains(&self.batch_rows),
+            "--batch-rows must lie between 1 and 100000",
+        );
+        problems.require(
+            (MIB / 16..=256 * MIB).contains(&self.batch_bytes),
+            "--batch-bytes must lie between 65536 and 268435456",
+        );
+        problems.require(self.batch_age_ms <= 60_000, "--batch-age-ms must not exceed 60000");
+        problems.require(
+            (1024..=1024 * MIB).contains(&self.fetch_ahead_bytes),
+            "--fetch-ahead-bytes must lie between 1024 and 1073741824",
+        );
+        for (name, value) in [
+            ("transaction", self.transaction_timeout_ms),
+            ("revoke", self.revoke_timeout_ms),
+            ("drain", self.drain_timeout_ms),
+        ] {
+            problems.require(value > 0, format!("--{name}-timeout-ms must not be 0"));
+        }
+        // Twice: finishing what is held, and then waiting for the offsets' commit, must both end
+        // before Kafka gives the member up.
+        problems.require(
+            self.revoke_timeout_ms.saturating_mul(2) < self.max_poll_interval_ms,
+            "--revoke-timeout-ms must be less than half of --max-poll-interval-ms",
+        );
+    }
+}
+
+impl CheckOptions for Cli {
+    fn check(&self, problems: &mut Problems) {
+        match &self.command {
+            Command::Run(options) => options.check(problems),
+            Command::Migrate(database) => database.check(problems),
+            Command::Page(options) => options.database.check(problems),
+            Command::Replay(options) => options.database.check(problems),
+            Command::DeadLetters(DeadLettersCommand::List(options)) => options.check(problems),
+            Command::Redrive(options) => options.check(problems),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `writer run`: the admin port, the checks at start, the lanes, and their end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use common::admin;
+use common::metrics::service_registry;
+use common::shutdown::EXIT_NOT_DRAINED;
+use common::topics::{self, TopicError};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::accounts::Accounts;
+use crate::dead_letters::DeadLetters;
+use crate::health::{LaneHealth, WriterHealth};
+use crate::lane::{Ended, Lane, LaneError, LaneParts, settle_batches};
+use crate::metrics::WriterMetrics;
+use crate::migrate;
+use crate::options::RunOptions;
+use crate::poison_gauge::PoisonGauge;
+use crate::settle::Settler;
+use crate::store::Store;
+
+/// The longest pause between attempts to reach what must be there at start.
+const LONGEST_START_PAUSE: Duration = Duration::from_secs(5);
+
+/// Exit code of a service that stopped as told.
+const EXIT_DRAINED: i32 = 0;
+
+/// Consumes until `stop`; returns the exit code.
+///
+/// # Errors
+/// When the options don't fit the topics, the admin port is taken, or a lane cannot go on.
+pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result<i32> {
+    let registry = service_registry("writer")?;
+    let metrics = WriterMetrics::new(&registry)?;
+    let accounts = Accounts::register(&registry)?;
+    let limit = options.lanes * 2 * options.batch_bytes;
+    metrics.batch_bytes_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    let health = WriterHealth::default();
+
+    let listener = TcpListener::bind(options.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (--admin-listen)", options.admin_listen))?;
+    let address = listener.local_addr()?;
+    tracing::info!(role = "admin", %address, "listening");
+    let admin_stop = CancellationToken::new();
+    let probes = Arc::new(health.clone());
+    let admin = tokio::spawn(admin::serve(listener, registry, probes, admin_stop.clone()));
+
+    let result = tokio::select! {
+        ready = wait_until_usable(&options, &health) => match ready {
+            Ok(()) => run_lanes(&options, &health, &metrics, &accounts, &stop).await,
+            Err(error) => Err(error),
+        },
+        () = stop.cancelled() => Ok(EXIT_DRAINED),
+    };
+    admin_stop.cancel();
+    admin.await?.context("the admin port failed")?;
+    result
+}
+
+/// Waits for Kafka and Postgres; topics that don't fit the settings are an error.
+async fn wait_until_usable(options: &RunOptions, health: &WriterHealth) -> anyhow::Result<()> {
+    let mut pauses = pauses();
+    loop {
+        match topics::ensure(&options.kafka, &options.topics, options.limits).await {
+            Ok(()) => break,
+            Err(error @ TopicError::Unreachable(_)) => wait(&error, health, &mut pauses).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    while let Err(error) = migrate::check(&options.database).await {
+        wait(&format!("{error:#}"), health, &mut pauses).await;
+    }
+    Ok(())
+}
+
+async fn wait(
+    reason: &dyn std::fmt::Display,
+    health: &WriterHealth,
+    pauses: &mut impl Iterator<Item = Duration>,
+) {
+    tracing::warn!(%reason, "waiting");
+    health.waiting_for(reason);
+    tokio::time::sleep(pauses.next().unwrap_or(LONGEST_START_PAUSE)).await;
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(LONGEST_START_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+async fn run_lanes(
+    options: &RunOptions,
+    health: &WriterHealth,
+    metrics: &WriterMetrics,
+    accounts: &Accounts,
+    stop: &CancellationToken,
+) -> anyhow::Result<i32> {
+    let dead_letters =
+        DeadLetters::new(&options.kafka, options.limits, options.topics.dead_letters())
+            .map_err(anyhow::Error::msg)?;
+    // Cancelled by the signal, or when one lane fails: then all stop, and the process ends for
+    // its supervisor to start anew.
+    let stop = stop.child_token();
+    let mut healths = Vec::new();
+    let mut running = Vec::new();
+    for number in 0..options.lanes {
+        let lane_health = LaneHealth::new(number);
+        healths.push(lane_health.clone());
+        let settler = Settler {
+            store: Store::new(
+                options.database.clone(),
+                options.transaction_timeout(),
+                options.known_rows,
+                metrics.clone(),
+            ),
+            dead_letters: dead_letters.clone(),
+            poison_gauge: PoisonGauge::default(),
+            health: lane_health.clone(),
+            metrics: metrics.clone(),
+        };
+        let parts = LaneParts {
+            options: options.clone(),
+            accounts: accounts.clone(),
+            metrics: metrics.clone(),
+            health: lane_health,
+        };
+        running.push(start_lane(number, parts, settler, stop.clone())?);
+    }
+    health.begin(healths);
+    tracing::info!(lanes = options.lanes, group = options.consumer_group, "consuming");
+
+    let mut code = EXIT_DRAINED;
+    for (number, ended) in running.into_iter().enumerate() {
+        match ended.await.with_context(|| format!("lane {number} panicked"))? {
+            Ok(Ended::Drained) => {}
+            Ok(Ended::GivenUp) => {
+                tracing::error!(lane = number, "deadline passed before all was written");
+                code = EXIT_NOT_DRAINED;
+            }
+            Err(error) => return Err(error).with_context(|| format!("lane {number}")),
+        }
+    }
+    tracing::info!("drained");
+    Ok(code)
+}
+
+type LaneEnd = oneshot::Receiver<Result<Ended, LaneError>>;
+
+/// Starts a lane's thread and its settler's task.
+fn start_lane(
+    number: usize,
+    parts: LaneParts,
+    settler: Settler,
+    stop: CancellationToken,
+) -> anyhow::Result<LaneEnd> {
+    let (lane, handovers, outcomes) = Lane::new(number, parts)?;
+    tokio::spawn(settle_batches(settler, handovers, outcomes));
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new().name(format!("lane-{number}")).spawn(move || {
+        // Whichever way a lane ends, the others must not go on without it.
+        let stop_all = stop.clone().drop_guard();
+        let ended = lane.run(&stop);
+        drop(stop_all);
+        // The receiver waits for every lane, unless another one failed first.
+        let _ = sender.send(ended);
+    })?;
+    Ok(receiver)
+}

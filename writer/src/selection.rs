@@ -1,0 +1,160 @@
+//! Which part of a batch to write: all of it, and after a refusal ever smaller halves, until the
+//! row that is refused stands alone.
+
+use std::ops::Range;
+
+use crate::record::{Content, Record};
+
+/// A part of one record: its head (replay, user, page states; a page) with some of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The record's place in the batch.
+    pub record: usize,
+    /// Which of its events, by place in the record.
+    pub events: Range<usize>,
+}
+
+/// Parts of a batch that are written in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection(Vec<Part>);
+
+/// How to go on after a selection was refused.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Narrowed {
+    /// Try these, one after the other.
+    Halves([Selection; 2]),
+    /// It is one record's: try its head alone, to learn whether head or events are refused.
+    Head(Part),
+    /// Nothing smaller is left: this is what Postgres refuses.
+    Refused(Part),
+}
+
+impl Selection {
+    /// All of a batch that can be read.
+    pub fn all(records: &[Record]) -> Self {
+        let readable =
+            |(_, record): &(usize, &Record)| !matches!(record.content, Content::Unreadable(_));
+        let part = |(record, it): (usize, &Record)| Part { record, events: 0..it.events() };
+        Self(records.iter().enumerate().filter(readable).map(part).collect())
+    }
+
+    /// One record's part alone.
+    pub fn one(part: Part) -> Self {
+        Self(vec![part])
+    }
+
+    /// The parts.
+    pub fn parts(&self) -> &[Part] {
+        &self.0
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How to go on after a refusal.
+    pub fn narrow(mut self) -> Narrowed {
+        if self.0.len() > 1 {
+            let second = self.0.split_off(self.0.len() / 2);
+            return Narrowed::Halves([self, Self(second)]);
+        }
+        match self.0.pop() {
+            Some(part) if part.events.len() > 1 => Narrowed::Head(part),
+            Some(part) => Narrowed::Refused(part),
+            None => Narrowed::Halves([Self(vec![]), Self(vec![])]),
+        }
+    }
+}
+
+impl Part {
+    /// The part without its events.
+    pub fn head(&self) -> Self {
+        Self { record: self.record, events: self.events.start..self.events.start }
+    }
+
+    /// The part with the first and with the second half of its events.
+    pub fn halves(self) -> [Selection; 2] {
+        let middle = self.events.start + self.events.len() / 2;
+        [self.events.start..middle, middle..self.events.end]
+            .map(|events| Selection::one(Self { record: self.record, events }))
+    }
+}
+
+/// Places of events, written as ranges for the dead letter's header: `0-2,17`.
+pub fn ranges_text(mut ranges: Vec<Range<usize>>) -> String {
+    ranges.sort_by_key(|range| range.start);
+    let mut joined: Vec<Range<usize>> = Vec::new();
+    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+        match joined.last_mut() {
+            Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    let text = |range: &Range<usize>| match range.len() {
+        1 => range.start.to_string(),
+        _ => format!("{}-{}", range.start, range.end - 1),
+    };
+    joined.iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(record: usize, events: Range<usize>) -> Part {
+        Part { record, events }
+    }
+
+    /// Narrows as the committer does; `refused` says which events Postgres would refuse.
+    fn search(selection: Selection, refused: &dyn Fn(usize, usize) -> bool) -> Vec<Part> {
+        let fails = |selection: &Selection| {
+            selection.parts().iter().any(|p| p.events.clone().any(|event| refused(p.record, event)))
+        };
+        let mut open = vec![selection];
+        let mut found = Vec::new();
+        while let Some(selection) = open.pop() {
+            if !fails(&selection) {
+                continue;
+            }
+            match selection.narrow() {
+                Narrowed::Halves(halves) => open.extend(halves),
+                Narrowed::Head(part) => open.extend(part.halves()),
+                Narrowed::Refused(part) => found.push(part),
+            }
+        }
+        found.sort_by_key(|part| (part.record, part.events.start));
+        found
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn exactly_the_refused_events_are_found(
+            sizes in proptest::collection::vec(0_usize..20, 0..10),
+            salt in 0_usize..1_000,
+        ) {
+            let refused = |record: usize, event: usize| (record * 31 + event * 17 + salt).is_multiple_of(7);
+            let all = sizes.iter().enumerate().map(|(record, size)| part(record, 0..*size)).collect();
+            let expected: Vec<_> = sizes
+                .iter()
+                .enumerate()
+                .flat_map(|(record, size)| (0..*size).map(move |event| (record, event)))
+                .filter(|(record, event)| refused(*record, *event))
+                .map(|(record, event)| part(record, event..event + 1))
+                .collect();
+            proptest::prop_assert_eq!(search(Selection(all), &refused), expected);
+        }
+    }
+
+    #[test]
+    fn places_are_written_as_ranges() {
+        fn check(ranges: &[(usize, usize)], expected: &str) {
+            let ranges = ranges.iter().map(|(start, end)| *start..*end).collect();
+            assert_eq!(ranges_text(ranges), expected);
+        }
+        check(&[], "");
+        check(&[(3, 4)], "3");
+        check(&[(17, 18), (0, 2), (2, 3)], "0-2,17");
+        check(&[(0, 5), (2, 3)], "0-4");
+    }
+}

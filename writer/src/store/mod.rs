@@ -1,0 +1,319 @@
+//! One transaction a batch: users, replays, page states, events, each sorted by key.
+//!
+//! [`plan`] decides what the rows should become, without I/O; [`known`] remembers what is stored,
+//! so that a batch touches only what is new; [`statements`] are the upserts; [`emails`] derives
+//! `users.email`; [`partitions`] makes months. [`Store::write`] puts them together and is the one
+//! seam through which rows reach Postgres.
+
+mod emails;
+mod known;
+mod partitions;
+pub mod plan;
+pub mod statements;
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use common::database::error_code::SqlState;
+use common::database::{ConnectError, DatabaseOptions, Session};
+use common::schema::{replays, users, webstates};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use crate::merge::{Dated, ReplayState, UserState, WebstateState, change};
+use crate::metrics::WriterMetrics;
+use crate::record::Record;
+use crate::selection::Selection;
+use emails::ClaimChanges;
+use known::Known;
+use plan::Plan;
+
+/// The name of the writer's sessions in `pg_stat_activity`.
+const APPLICATION: &str = "tapedeck-writer";
+
+/// What one transaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// New rows in `events`.
+    pub events: u64,
+    /// Events that were there already, or twice in the selection.
+    pub duplicates: u64,
+}
+
+/// Why a write failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// There is no session and none could be had.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The server refused, or the session broke.
+    #[error("{error}")]
+    Database {
+        /// The SQLSTATE of the first thing refused, if the server did.
+        code: Option<SqlState>,
+        /// What diesel made of it.
+        error: diesel::result::Error,
+    },
+    /// The whole transaction took too long; the session was dropped.
+    #[error("the transaction took longer than {limit_ms} ms")]
+    TooSlow {
+        /// How long it may take.
+        limit_ms: u128,
+    },
+}
+
+/// A lane's way to Postgres: a session, opened when needed, and what it knows to be stored.
+pub struct Store {
+    options: DatabaseOptions,
+    transaction_timeout: Duration,
+    session: Option<Session>,
+    known: Known,
+    metrics: WriterMetrics,
+}
+
+impl Store {
+    /// A store without a session yet. It remembers `known_rows` users, replays and page states
+    /// each.
+    pub fn new(
+        options: DatabaseOptions,
+        transaction_timeout: Duration,
+        known_rows: NonZeroUsize,
+        metrics: WriterMetrics,
+    ) -> Self {
+        let known = Known::new(known_rows);
+        Self { options, transaction_timeout, session: None, known, metrics }
+    }
+
+    /// Closes the session; what was open on it is rolled back.
+    pub fn disconnect(&mut self) {
+        self.session = None;
+    }
+
+    /// Forgets what is stored: rows went away under us.
+    pub fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    /// Writes a selection of a batch, all or nothing.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; nothing of the selection is stored then, except when the answer to
+    /// the commit was lost.
+    pub async fn write(
+        &mut self,
+        records: &[Record],
+        selection: &Selection,
+    ) -> Result<Written, WriteError> {
+        let plan = Plan::new(records, selection);
+        if self.session.is_none() {
+            self.session = Some(self.options.connect(APPLICATION).await?);
+            self.metrics.connections.inc();
+        }
+        let Some(session) = &mut self.session else {
+            return Ok(Written::default());
+        };
+        session.error_codes.take();
+        let work = write_plan(&mut session.connection, &plan, &mut self.known, &self.metrics);
+        let result = tokio::time::timeout(self.transaction_timeout, work).await;
+        match result {
+            Ok(Ok(written)) => Ok(written),
+            Ok(Err(error)) => {
+                let code = session.error_codes.take();
+                Err(WriteError::Database { code, error })
+            }
+            Err(_) => {
+                self.disconnect();
+                Err(WriteError::TooSlow { limit_ms: self.transaction_timeout.as_millis() })
+            }
+        }
+    }
+}
+
+/// What a plan comes to, once it is known what is stored: only the rows that would change.
+struct Changes {
+    users: Vec<(uuid::Uuid, UserState)>,
+    claims: ClaimChanges,
+    replays: Vec<(uuid::Uuid, ReplayState)>,
+    webstates: Vec<(common::page_hash::PageHash, WebstateState)>,
+}
+
+async fn write_plan(
+    connection: &mut AsyncPgConnection,
+    plan: &Plan<'_>,
+    known: &mut Known,
+    metrics: &WriterMetrics,
+) -> QueryResult<Written> {
+    partitions::ensure(connection, known, plan.months()).await?;
+    let changes = find_changes(connection, plan, known, metrics).await?;
+    let written = connection
+        .build_transaction()
+        .read_committed()
+        .run(async |connection| {
+            let addresses = changes.claims.lock(connection).await?;
+            statements::upsert_users(connection, &changes.users).await?;
+            let conflicts = changes.claims.derive(connection, &addresses).await?;
+            statements::upsert_replays(connection, &changes.replays).await?;
+            statements::upsert_webstates(connection, &changes.webstates, plan).await?;
+            let new = statements::insert_events(connection, plan).await?;
+            QueryResult::Ok((new, conflicts))
+        })
+        .await
+        .map(|(new, conflicts)| {
+            metrics.email_conflicts.inc_by(conflicts);
+            Written { events: new, duplicates: plan.all_events() - new }
+        })?;
+    let Changes { users, replays, webstates, .. } = changes;
+    count_rows(metrics, users.len(), replays.len(), webstates.len());
+    known.users.remember(users);
+    known.replays.remember(replays);
+    known.webstates.remember(webstates);
+    Ok(written)
+}
+
+fn count_rows(metrics: &WriterMetrics, users: usize, replays: usize, webstates: usize) {
+    for (table, rows) in [("users", users), ("replays", replays), ("webstates", webstates)] {
+        metrics.rows_merged.with_label_values(&[table]).inc_by(rows as u64);
+    }
+}
+
+/// Reads, without locks, what the plan would change, unless it is known already.
+async fn find_changes(
+    connection: &mut AsyncPgConnection,
+    plan: &Plan<'_>,
+    known: &mut Known,
+    metrics: &WriterMetrics,
+) -> QueryResult<Changes> {
+    let unknown = known.users.unknown(&plan.users);
+    known.users.remember(read_users(connection, &unknown).await?);
+    let unknown = known.replays.unknown(&plan.replays);
+    known.replays.remember(read_replays(connection, &unknown).await?);
+    let unknown = known.webstates.unknown(&plan.webstates);
+    known.webstates.remember(read_webstates(connection, &unknown).await?);
+
+    let mut users = Vec::new();
+    let mut claims = ClaimChanges::default();
+    for (user_id, incoming) in &plan.users {
+        let stored = known.users.get(user_id);
+        let merged = match stored {
+            Some(stored) => change(stored, incoming),
+            None => Some(incoming.clone()),
+        };
+        if let Some(merged) = merged {
+            claims.note(*user_id, stored, &merged);
+            users.push((*user_id, merged));
+        }
+    }
+    let replays = known.replays.changes(&plan.replays);
+    let webstates = known.webstates.changes(&plan.webstates);
+    let new_pages = webstates.iter().filter(|(_, state)| state.has_content).count();
+    let saved = plan.pages().filter(|(hash, _)| {
+        !webstates.iter().any(|(changed, state)| changed == *hash && state.has_content)
+    });
+    let saved_bytes: usize = saved.map(|(_, content)| content.len()).sum();
+    metrics.pages_written.inc_by(new_pages as u64);
+    metrics.page_repeats.inc_by((plan.pages().count().saturating_sub(new_pages)) as u64);
+    metrics.page_bytes_saved.inc_by(saved_bytes as u64);
+    Ok(Changes { users, claims, replays, webstates })
+}
+
+async fn read_users(
+    connection: &mut AsyncPgConnection,
+    ids: &[uuid::Uuid],
+) -> QueryResult<Vec<(uuid::Uuid, UserState)>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<UserRow> = users::table
+        .filter(users::user_id.eq_any(ids))
+        .select(UserRow::as_select())
+        .load(connection)
+        .await?;
+    Ok(rows.into_iter().map(UserRow::into_state).collect())
+}
+
+async fn read_replays(
+    connection: &mut AsyncPgConnection,
+    ids: &[uuid::Uuid],
+) -> QueryResult<Vec<(uuid::Uuid, ReplayState)>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<ReplayRow> = replays::table
+        .filter(replays::replay_id.eq_any(ids))
+        .select(ReplayRow::as_select())
+        .load(connection)
+        .await?;
+    Ok(rows.into_iter().map(ReplayRow::into_state).collect())
+}
+
+async fn read_webstates(
+    connection: &mut AsyncPgConnection,
+    hashes: &[common::page_hash::PageHash],
+) -> QueryResult<Vec<(common::page_hash::PageHash, WebstateState)>> {
+    if hashes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(common::page_hash::PageHash, Option<common::time::Timestamp>, bool)> =
+        webstates::table
+            .filter(webstates::html_hash.eq_any(hashes))
+            .select((
+                webstates::html_hash,
+                webstates::captured_at,
+                webstates::html_content.is_not_null(),
+            ))
+            .load(connection)
+            .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(hash, captured_at, has_content)| (hash, WebstateState { captured_at, has_content }))
+        .collect())
+}
+
+/// A row of `users`, without what is derived.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users)]
+struct UserRow {
+    user_id: uuid::Uuid,
+    created_at: common::time::Timestamp,
+    name: Option<String>,
+    name_as_of: Option<common::time::Timestamp>,
+    email_claim: Option<String>,
+    email_as_of: Option<common::time::Timestamp>,
+}
+
+impl UserRow {
+    fn into_state(self) -> (uuid::Uuid, UserState) {
+        let dated = |value: Option<String>, as_of: Option<common::time::Timestamp>| {
+            Some(Dated { as_of: as_of?, value: value? })
+        };
+        let state = UserState {
+            created_at: self.created_at,
+            name: dated(self.name, self.name_as_of),
+            email_claim: dated(self.email_claim, self.email_as_of),
+        };
+        (self.user_id, state)
+    }
+}
+
+/// A row of `replays`.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = replays)]
+struct ReplayRow {
+    replay_id: uuid::Uuid,
+    user_id: uuid::Uuid,
+    start_time: common::time::Timestamp,
+    end_time: Option<common::time::Timestamp>,
+    initial_url: String,
+    user_as_of: common::time::Timestamp,
+}
+
+impl ReplayRow {
+    fn into_state(self) -> (uuid::Uuid, ReplayState) {
+        let state = ReplayState {
+            start: (self.start_time, self.initial_url),
+            end_time: self.end_time,
+            user_id: Dated { as_of: self.user_as_of, value: self.user_id },
+        };
+        (self.replay_id, state)
+    }
+}
