@@ -5,7 +5,7 @@
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use tests::stack::ports::PortOptions;
-use tests::stack::supervisor::{self, DEFAULT_NAME, Home};
+use tests::stack::supervisor::{self, DEFAULT_NAME, Home, State};
 
 /// Runs a whole Tapedeck on this machine: Kafka, Postgres and the services. Its data goes when it
 /// stops.
@@ -60,6 +60,9 @@ async fn up(options: &UpOptions) -> Result<()> {
     let home = Home::new(&options.name.name)?;
     let stop = common::shutdown::on_signals()?;
     if options.detach {
+        if matches!(home.state()?, State::Running { .. }) {
+            println!("the stack runs already:\n");
+        }
         let addresses = supervisor::run_detached(&home, options.ports, &stop).await?;
         print!("{}", addresses.to_shell());
         println!("\nThese are in {}.", home.addresses_file().display());

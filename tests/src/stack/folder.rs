@@ -19,10 +19,14 @@ const LOCK: &str = "lock";
 const LEAST_AGE: Duration = Duration::from_secs(60);
 
 /// Waits for the end of its standard input, which comes with the end of the process that holds
-/// the other side, and removes the folder. Processes may still be dying in it: a few attempts.
+/// the other side, and removes the folder; several attempts, as processes may still be dying in
+/// it. A killed Postgres leaves a segment of shared memory too, and notes its number in line 7.
 const REMOVE_AT_END: &str = r#"
     trap '' INT TERM HUP
     read -r _
+    for server in "$1"/postgres-*/data/postmaster.pid; do
+        segment=$(awk 'NR == 7 { print $2 }' "$server") && ipcrm --shmem-id "$segment"
+    done
     for attempt in $(seq 50); do
         rm -rf -- "$1" && exit
         sleep 0.1

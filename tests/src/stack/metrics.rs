@@ -35,6 +35,24 @@ impl Metrics {
             .reduce(|sum, value| sum + value)
     }
 
+    /// The buckets of a histogram, all its series together: upper bounds, each with the number of
+    /// values at most as large, in ascending order.
+    pub fn buckets(&self, histogram: &str) -> Vec<(f64, f64)> {
+        let name = format!("{histogram}_bucket");
+        let mut buckets: Vec<(f64, f64)> = Vec::new();
+        for series in self.series.iter().filter(|series| series.name == name) {
+            let Some(bound) = series.labels.get("le").and_then(|bound| bound.parse().ok()) else {
+                continue;
+            };
+            match buckets.iter_mut().find(|(known, _)| *known == bound) {
+                Some((_, count)) => *count += series.value,
+                None => buckets.push((bound, series.value)),
+            }
+        }
+        buckets.sort_by(|(left, _), (right, _)| left.total_cmp(right));
+        buckets
+    }
+
     /// The exposition as it came.
     pub fn text(&self) -> &str {
         &self.text
@@ -119,6 +137,19 @@ path{name="a\\b\"c}, d\n"} -2.5e-3
         check("seconds_bucket", &[("le", "+Inf")], Some(7.0));
         check("path", &[("name", "a\\b\"c}, d\n")], Some(-0.0025));
         check("missing", &[], None);
+    }
+
+    #[test]
+    fn buckets_of_all_series_are_added_up_by_bound() {
+        let text = r#"seconds_bucket{lane="0",le="10"} 2
+seconds_bucket{lane="0",le="+Inf"} 3
+seconds_bucket{lane="1",le="2.5"} 1
+seconds_bucket{lane="1",le="10"} 5
+seconds_count{lane="1"} 5
+"#;
+        let metrics: Metrics = text.parse().unwrap();
+        let expected = [(2.5, 1.0), (10.0, 7.0), (f64::INFINITY, 3.0)];
+        assert_eq!(metrics.buckets("seconds"), expected);
     }
 
     #[test]

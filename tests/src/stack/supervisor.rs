@@ -160,17 +160,20 @@ pub async fn run(
 }
 
 /// Runs a stack in a process of its own (`stack up`), which outlives this one, and waits until it
-/// is ready. `stop` meanwhile stops it.
+/// is ready; does nothing when it is already. `stop` meanwhile stops it.
 ///
 /// # Errors
-/// When the stack runs already or does not come up, with what it said.
+/// When another process starts or stops the stack just now, or it does not come up, with what it
+/// said.
 pub async fn run_detached(
     home: &Home,
     ports: PortOptions,
     stop: &CancellationToken,
 ) -> Result<Addresses> {
-    if home.state()? != State::Stopped {
-        bail!("the stack {} runs already", home.name);
+    match home.state()? {
+        State::Running { addresses, .. } => return Ok(addresses),
+        State::Changing { pid } => bail!("process {pid} starts or stops the stack {}", home.name),
+        State::Stopped => {}
     }
     fs::create_dir_all(&home.folder)?;
     remove_if_there(&home.addresses_file())?;

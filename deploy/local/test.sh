@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Checks everything: formatting, lints, and all tests against the real Kafka and Postgres.
+# `--full` adds the tests that take long.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source deploy/local/prerequisites.sh
+
+readonly SLOWEST_SHOWN=15
+
+usage() {
+    echo "usage: test.sh [--full]" >&2
+    exit 2
+}
+
+selection=()
+for argument in "$@"; do
+    case $argument in
+        --full) selection=(--include-ignored) ;;
+        *) usage ;;
+    esac
+done
+
+require_prerequisites testing
+
+step() { printf '\n== %s\n' "$*"; }
+
+step formatting
+cargo fmt --all --check
+
+step lints
+cargo clippy --workspace --all-targets -- --deny warnings
+
+step "the programs that the tests start"
+cargo build --workspace --bins
+
+step tests
+# libtest tells the time of each test only where unstable options are allowed. Allowed to the test
+# programs when they run, not to the compiler: so nothing is built differently for it.
+host=$(rustc --version --verbose | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+export "CARGO_TARGET_${host}_RUNNER=env RUSTC_BOOTSTRAP=1"
+times=$(mktemp)
+trap 'rm -f "$times"' EXIT
+passed=true
+cargo test --workspace --lib --bins --tests --no-fail-fast -- \
+    -Z unstable-options --report-time "${selection[@]}" </dev/null | tee "$times" || passed=false
+
+step "examples in the documentation"
+cargo test --workspace --doc --no-fail-fast </dev/null || passed=false
+
+step "slowest tests"
+sed -n 's/^test \(.*\) \.\.\. .*<\([0-9.]*\)s>$/\2 s\t\1/p' "$times" | sort -rn |
+    sed -n "1,${SLOWEST_SHOWN}p"
+
+grep -h '^test result:' "$times" || true
+if ! $passed; then
+    echo "FAILED"
+    exit 1
+fi
+echo "all checks passed"
