@@ -1,5 +1,7 @@
 //! Plays recorded sessions through a gateway as many recorders at once would.
 
+#![forbid(unsafe_code)]
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
