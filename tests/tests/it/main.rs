@@ -4,4 +4,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod schema;
+mod schema_document;
 mod stack;
+mod supervisor;
