@@ -167,7 +167,7 @@ impl Environment {
     }
 
     /// The settings that all of the environment's processes get.
-    pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn variables(&self) -> [(&'static str, String); 12] {
         let any_port = "127.0.0.1:0";
         [
             ("TAPEDECK_LOG_FORMAT", "json".to_owned()),
@@ -183,10 +183,9 @@ impl Environment {
             ("TAPEDECK_CONSUMER_GROUP", self.name.clone()),
             ("TAPEDECK_DATABASE_URL", self.database_url.clone()),
         ]
-        .into()
     }
 
-    /// A file name stem for the next process' log.
+    /// A file for the log of the next process.
     pub(super) fn next_log(&self, program: Program) -> PathBuf {
         let number = self.processes.fetch_add(1, Ordering::Relaxed) + 1;
         self.folder.join(format!("{number:03}-{}.log", program.name()))

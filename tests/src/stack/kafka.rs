@@ -10,7 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::paths;
-use super::ports::free_port;
+use super::ports::{self, free_port};
 use super::process::{Launch, Process};
 
 /// How long the one download may take.
@@ -23,11 +23,6 @@ const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 /// How long one question whether it answers may take.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Attempts to start on ports that something else may take in the meantime.
-const START_ATTEMPTS: usize = 5;
-/// How the broker says that something else has taken one.
-const PORT_TAKEN: &str = "Address already in use";
 
 /// Any UUID will do, as the cluster has one node and nothing else joins it.
 const CLUSTER_ID: &str = "VGFwZWRlY2tMb2NhbEthZg";
@@ -60,23 +55,14 @@ impl Kafka {
     /// When Kafka cannot be fetched or does not come up.
     pub async fn start(parent: &Path, port: Option<u16>) -> Result<Self> {
         let libraries = fetch(parent).await?;
-        let mut attempt = 1;
-        loop {
-            let chosen = port.map_or_else(free_port, Ok)?;
-            let folder = parent.join(format!("kafka-{chosen}"));
+        ports::start_on(port, async |port| {
+            let folder = parent.join(format!("kafka-{port}"));
             let files = Files { libraries: libraries.clone(), folder };
-            match files.start_new(chosen).await {
-                Err(error)
-                    if attempt < START_ATTEMPTS
-                        && port.is_none()
-                        && format!("{error:#}").contains(PORT_TAKEN) =>
-                {
-                    attempt += 1;
-                }
-                Err(error) => return Err(error.context("Kafka does not start")),
-                Ok(process) => return Ok(Self { process, files, port: chosen }),
-            }
-        }
+            let process = files.start_new(port).await?;
+            Ok(Self { process, files, port })
+        })
+        .await
+        .context("Kafka does not start")
     }
 
     /// What clients begin with, `host:port`.

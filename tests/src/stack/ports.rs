@@ -15,6 +15,12 @@ const RANGE: Range<u16> = 20_000..32_000;
 /// Attempts to find a free port before giving up: in a range so large, hopeless if not enough.
 const ATTEMPTS: usize = 200;
 
+/// Attempts to start a server on ports that something else may take in the meantime.
+const START_ATTEMPTS: usize = 5;
+
+/// How servers say that something else has taken their port.
+const PORT_TAKEN: &str = "Address already in use";
+
 /// Ports given out in this process: whoever asked may not have bound it yet.
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
@@ -33,6 +39,29 @@ pub fn free_port() -> Result<u16> {
         }
     }
     bail!("no free port found between {} and {}", RANGE.start, RANGE.end)
+}
+
+/// Starts a server on the port that is wanted, or else on a free one; on another one if something
+/// else was faster to bind that.
+///
+/// # Errors
+/// When the server does not start.
+pub(super) async fn start_on<T>(
+    wanted: Option<u16>,
+    start: impl AsyncFn(u16) -> Result<T>,
+) -> Result<T> {
+    if let Some(port) = wanted {
+        return start(port).await;
+    }
+    let mut attempt = 1;
+    loop {
+        match start(free_port()?).await {
+            Err(error) if attempt < START_ATTEMPTS && format!("{error:#}").contains(PORT_TAKEN) => {
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Whether a server could listen on the port now. 0 stands for any port.
@@ -120,6 +149,30 @@ mod tests {
     fn a_port_is_given_out_once() {
         let ports: BTreeSet<u16> = (0..50).map(|_| free_port().unwrap()).collect();
         assert_eq!(ports.len(), 50);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_loses_its_port_tries_another() {
+        let tried = Mutex::new(Vec::new());
+        let start = async |port| {
+            let mut tried = tried.lock().unwrap();
+            tried.push(port);
+            if tried.len() < 3 { bail!("bind: {PORT_TAKEN}") } else { Ok(port) }
+        };
+        let port = start_on(None, &start).await.unwrap();
+        let mut ports = std::mem::take(&mut *tried.lock().unwrap());
+        assert_eq!(ports.last(), Some(&port));
+        ports.dedup();
+        assert_eq!(ports.len(), 3);
+
+        assert!(start_on(Some(port), &start).await.is_err(), "no other than the port wanted");
+        assert_eq!(*tried.lock().unwrap(), [port]);
+    }
+
+    #[tokio::test]
+    async fn another_failure_is_not_tried_again() {
+        let error = start_on(None, async |_| bail!("disk full") as Result<()>).await;
+        assert_eq!(error.unwrap_err().to_string(), "disk full");
     }
 
     #[test]

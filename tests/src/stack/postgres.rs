@@ -10,7 +10,7 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, Uid, User};
 use tokio_postgres::{Client, NoTls};
 
-use super::ports::free_port;
+use super::ports;
 use super::process::{self, Launch, Process};
 use super::wait::eventually;
 
@@ -34,11 +34,6 @@ const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 /// How long one connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Attempts to start on a port that something else may take in the meantime.
-const START_ATTEMPTS: usize = 5;
-/// How the server says that something else has taken it.
-const PORT_TAKEN: &str = "Address already in use";
 
 /// Settings that differ from Postgres' own. `fsync` stays on: durability is what the stack shows.
 const SETTINGS: [&str; 4] = [
@@ -77,24 +72,15 @@ impl Postgres {
         let programs = installed_programs()?;
         let user = unprivileged_user()?;
         let password = uuid::Uuid::new_v4().simple().to_string();
-        let mut attempt = 1;
-        loop {
-            let chosen = port.map_or_else(free_port, Ok)?;
-            let folder = parent.join(format!("postgres-{chosen}"));
+        ports::start_on(port, async |port| {
+            let folder = parent.join(format!("postgres-{port}"));
             let files = Files { programs: programs.clone(), folder, user: user.clone() };
-            files.initialise(&password).await.context("Postgres' data folder cannot be made")?;
-            match files.start(chosen, &password).await {
-                Err(error)
-                    if attempt < START_ATTEMPTS
-                        && port.is_none()
-                        && format!("{error:#}").contains(PORT_TAKEN) =>
-                {
-                    attempt += 1;
-                }
-                Err(error) => return Err(error.context("Postgres does not start")),
-                Ok(process) => return Ok(Self { process, files, port: chosen, password }),
-            }
-        }
+            files.initialise(&password).await.context("its data folder cannot be made")?;
+            let process = files.start(port, &password).await?;
+            Ok(Self { process, files, port, password: password.clone() })
+        })
+        .await
+        .context("Postgres does not start")
     }
 
     /// The address of a database of this server, with the superuser's name and password.

@@ -62,8 +62,14 @@ impl Launch {
 
     /// Sets an environment variable.
     #[must_use]
-    pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.variables.push((name.into(), value.into()));
+    pub fn variable(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.variables([(name.into(), value.into())])
+    }
+
+    /// Sets environment variables; of two with one name the later counts.
+    #[must_use]
+    pub fn variables(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.variables.extend(variables);
         self
     }
 

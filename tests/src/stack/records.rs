@@ -138,6 +138,28 @@ impl Records {
         .await?
     }
 
+    /// How many of a topic's records the group has not committed yet.
+    ///
+    /// # Errors
+    /// When the topic does not exist or the broker does not answer in time.
+    pub async fn uncommitted(&self, group: &str, topic: &str) -> Result<i64> {
+        let committed = self.committed(group, topic).await?;
+        let config = self.client();
+        let topic = topic.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create()?;
+            let partitions = all_partitions(&consumer, &topic, Offset::Invalid)?;
+            let mut uncommitted = 0;
+            for partition in partitions.elements() {
+                let number = partition.partition();
+                let (first, end) = consumer.fetch_watermarks(&topic, number, QUESTION_TIMEOUT)?;
+                uncommitted += end - committed.get(&number).copied().unwrap_or(first);
+            }
+            Ok(uncommitted)
+        })
+        .await?
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("reconnect.backoff.max.ms", "500");

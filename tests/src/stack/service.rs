@@ -1,7 +1,6 @@
 //! The services' processes, and the one-off commands of their programs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -83,16 +82,9 @@ impl<'a> ServiceBuilder<'a> {
     /// When the program has not been built, or ends or takes too long before it listens.
     pub async fn start(self) -> Result<Service> {
         let Self { environment, program, variables } = self;
-        let log = environment.next_log(program);
-        let mut launch = Launch::new(program.name(), built_program(program.name())?, log)
-            .arguments([program.service_command()]);
-        for (name, value) in environment.variables() {
-            launch = launch.variable(name, value);
-        }
-        for (name, value) in variables {
-            launch = launch.variable(name, value);
-        }
-        let process = launch.start()?;
+        let process = launch(environment, program, variables)?
+            .arguments([program.service_command()])
+            .start()?;
         let address = async |role| {
             let awaited = format!("it listens on its {role} port");
             process
@@ -107,6 +99,18 @@ impl<'a> ServiceBuilder<'a> {
         let http = reqwest::Client::builder().timeout(ADMIN_TIMEOUT).build()?;
         Ok(Service { process, admin, public, http })
     }
+}
+
+/// A program with the environment's settings, of which `variables` may overrule some.
+fn launch(
+    environment: &Environment,
+    program: Program,
+    variables: Vec<(String, String)>,
+) -> Result<Launch> {
+    let launch =
+        Launch::new(program.name(), built_program(program.name())?, environment.next_log(program));
+    let settings = environment.variables().map(|(name, value)| (name.to_owned(), value));
+    Ok(launch.variables(settings).variables(variables))
 }
 
 /// Finds the address that a service logged once it listened.
@@ -277,22 +281,14 @@ impl<'a> CommandBuilder<'a> {
     /// here: see [`CommandOutput::success`].
     pub async fn run(self) -> Result<CommandOutput> {
         let Self { environment, program, arguments, variables } = self;
-        let log = environment.next_log(program);
-        let output: PathBuf = log.with_extension("out");
         let line = format!("{} {}", program.name(), arguments.join(" "));
-        let mut launch = Launch::new(&line, built_program(program.name())?, log)
-            .output(&output)
-            .arguments(arguments);
-        for (name, value) in environment.variables() {
-            launch = launch.variable(name, value);
-        }
-        for (name, value) in variables {
-            launch = launch.variable(name, value);
-        }
-        let process = launch.start()?;
+        let output = tempfile::NamedTempFile::new_in(environment.folder())?;
+        let process = launch(environment, program, variables)?
+            .arguments(arguments)
+            .output(output.path())
+            .start()?;
         let status = process.wait_for_exit(COMMAND_WITHIN).await?;
-        let stdout =
-            std::fs::read(&output).with_context(|| format!("cannot read {}", output.display()))?;
+        let stdout = std::fs::read(output.path())?;
         Ok(CommandOutput { line, status, stdout, stderr: process.log() })
     }
 }

@@ -73,6 +73,11 @@ impl Home {
         Ok(Self { name: name.to_owned(), folder })
     }
 
+    /// Where the stack's files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The file with the addresses; there while the stack is ready.
     pub fn addresses_file(&self) -> PathBuf {
         self.folder.join("env")
