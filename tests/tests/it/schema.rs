@@ -194,10 +194,10 @@ async fn a_month_is_reported_once_and_by_its_first_day() -> Result<()> {
 #[tokio::test]
 async fn the_page_shows_the_tables_as_they_are() -> Result<()> {
     let (_environment, client) = migrated().await?;
-    schema_document::check(SCHEMA_PAGE, async |subject: String| match subject.split_once(' ') {
+    let make = async |_before: &str, subject: &str| match subject.split_once(' ') {
         Some(("table", name)) => schema_document::table(&client, name).await,
         Some(("function", name)) => schema_document::function(&client, name).await,
         _ => anyhow::bail!("{SCHEMA_PAGE} asks for {subject:?}: neither table nor function"),
-    })
-    .await
+    };
+    schema_document::check(SCHEMA_PAGE, make, |written, made| written == made).await
 }

@@ -22,7 +22,7 @@ const MARK_CLOSE: &str = " -->\n";
 const END_MARK: &str = "<!-- end -->";
 
 /// Whether the pages are to be written.
-pub(crate) fn updating() -> bool {
+fn updating() -> bool {
     std::env::var_os(UPDATE_VARIABLE).is_some()
 }
 
@@ -33,33 +33,37 @@ pub(crate) fn read(page: &str) -> Result<String> {
 }
 
 /// Replaces the page's text.
-pub(crate) fn write(page: &str, text: &str) -> Result<()> {
+fn write(page: &str, text: &str) -> Result<()> {
     Ok(std::fs::write(paths::repository().join(page), text)?)
 }
 
-/// Compares each marked part of the page with what `make` gives for its subject, or writes it.
+/// Compares each marked part of the page with what `make` gives for the text before it and its
+/// subject, by `same`; or writes it.
 pub(crate) async fn check(
     page: &str,
-    mut make: impl AsyncFnMut(String) -> Result<String>,
+    mut make: impl AsyncFnMut(&str, &str) -> Result<String>,
+    same: impl Fn(&str, &str) -> bool,
 ) -> Result<()> {
     let text = read(page)?;
     let mut renewed = String::new();
     let mut rest = text.as_str();
     while let Some((before, part)) = rest.split_once(PART_MARK) {
         let (subject, part) = part.split_once(MARK_CLOSE).context("a mark is not closed")?;
-        let (_, after) = part.split_once(END_MARK).context("a part has no end")?;
-        let made = make(subject.to_owned()).await?;
+        let (written, after) = part.split_once(END_MARK).context("a part has no end")?;
+        let made = make(before, subject).await?;
+        ensure!(
+            updating() || same(written.trim(), made.trim()),
+            "{page} is stale; write it anew with {UPDATE_VARIABLE}=1. It says of {subject}:\n\
+             {written}\nbut should say:\n\n{made}"
+        );
         write!(renewed, "{before}{PART_MARK}{subject}{MARK_CLOSE}\n{made}\n{END_MARK}")?;
         rest = after;
     }
+    ensure!(!renewed.is_empty(), "{page} has no part to compare");
     renewed.push_str(rest);
     if updating() {
-        return write(page, &renewed);
+        write(page, &renewed)?;
     }
-    ensure!(
-        text == renewed,
-        "{page} is stale; write it anew with: {UPDATE_VARIABLE}=1 cargo test -p tests --test it"
-    );
     Ok(())
 }
 
