@@ -82,10 +82,10 @@ install_prerequisites() {
 
 # `require_prerequisites building` or `require_prerequisites testing`.
 require_prerequisites() {
-    local need=$1 missing
-    if ! has cargo && [[ -f ${CARGO_HOME:-$HOME/.cargo}/env ]]; then
+    local need=$1 missing cargo_environment=${CARGO_HOME:-${HOME:-}/.cargo}/env
+    if ! has cargo && [[ -f $cargo_environment ]]; then
         # shellcheck source=/dev/null
-        source "${CARGO_HOME:-$HOME/.cargo}/env"
+        source "$cargo_environment"
     fi
     if ! has cargo; then
         echo "Rust is missing: install it from https://rustup.rs" >&2

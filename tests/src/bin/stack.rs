@@ -62,6 +62,8 @@ async fn up(options: &UpOptions) -> Result<()> {
     if options.detach {
         if matches!(home.state()?, State::Running { .. }) {
             println!("the stack runs already:\n");
+        } else {
+            println!("starting; what happens is written to {}\n", home.log_file().display());
         }
         let addresses = supervisor::run_detached(&home, options.ports, &stop).await?;
         print!("{}", addresses.to_shell());

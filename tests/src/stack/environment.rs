@@ -120,7 +120,7 @@ impl Environment {
 
     /// The file that the gateway reads its keys from.
     pub fn keys_file(&self) -> PathBuf {
-        self.folder.join("keys")
+        self.folder.join("keys.json")
     }
 
     /// Where the logs, the key file and whatever a test wants to put there are.

@@ -96,7 +96,8 @@ impl<'a> ServiceBuilder<'a> {
             Program::Gateway => Some(address("public").await?),
             Program::Writer | Program::Reporter => None,
         };
-        let http = reqwest::Client::builder().timeout(ADMIN_TIMEOUT).build()?;
+        // A proxy meant for the outside knows no port of this machine.
+        let http = reqwest::Client::builder().no_proxy().timeout(ADMIN_TIMEOUT).build()?;
         Ok(Service { process, admin, public, http })
     }
 }
