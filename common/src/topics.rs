@@ -222,6 +222,10 @@ pub async fn ensure(
     let mut differences = Vec::new();
     for (specification, result) in specifications.iter().zip(described) {
         match result {
+            // A topic made a moment ago has none yet on the broker that answers.
+            Ok(resource) if resource.entries.is_empty() => {
+                return Err(KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition).into());
+            }
             Ok(resource) => {
                 let actual = resource
                     .entries

@@ -74,7 +74,9 @@ async fn lock(connection: &mut AsyncPgConnection) -> anyhow::Result<()> {
 /// # Errors
 /// When it has not, or cannot be asked.
 pub async fn check(options: &DatabaseOptions) -> anyhow::Result<()> {
-    let connection = options.connect("tapedeck-writer").await?.connection;
+    // The session as a whole stays until the answer is there: without it the connection is closed.
+    let session = options.connect("tapedeck-writer").await?;
+    let connection = session.connection;
     let pending = tokio::task::spawn_blocking(move || {
         AsyncMigrationHarness::<AsyncPgConnection>::new(connection)
             .has_pending_migration(MIGRATIONS)
