@@ -4,6 +4,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod partitions;
+mod queries;
+mod queries_data;
+mod reporter;
+mod reporter_fixture;
+mod reporter_serve;
 mod schema;
 mod schema_document;
 mod stack;
