@@ -41,13 +41,13 @@ pub fn check<'a>(
     let mut ordinals = Ordinals::of(replay.replay_id);
     let mut checked_events = Vec::with_capacity(events.len());
     for (position, event) in events.into_iter().enumerate() {
-        let checked = checker.event(event.0, &mut ordinals);
+        let checked = checker.event(&event.0, &mut ordinals);
         checked_events.push(member("events", member(position, checked))?);
     }
     let mut sightings = Vec::with_capacity(webstates.len());
     let mut pages = Vec::new();
     for (position, webstate) in webstates.into_iter().enumerate() {
-        let checked = checker.webstate(webstate.0);
+        let checked = checker.webstate(&webstate.0);
         let (sighting, content) = member("webstates", member(position, checked))?;
         sightings.push(sighting);
         pages.extend(content.map(|content| Page { hash: sighting.html_hash, content, position }));
@@ -119,7 +119,7 @@ impl Checker<'_> {
 
     fn event<'a>(
         &mut self,
-        raw: RawEvent<'a>,
+        raw: &RawEvent<'a>,
         ordinals: &mut Ordinals,
     ) -> Result<Event<'a>, Problem> {
         let own_id = member("event_id", raw.event_id.map(fields::uuid).transpose())?;
@@ -158,7 +158,7 @@ impl Checker<'_> {
     /// A page state's sighting, and its content if that was sent.
     fn webstate<'a>(
         &mut self,
-        raw: RawWebstate<'a>,
+        raw: &RawWebstate<'a>,
     ) -> Result<(Sighting, Option<Cow<'a, str>>), Problem> {
         let said = member("html_hash", raw.html_hash.map(fields::hash).transpose())?;
         let content = member("html_content", raw.html_content.map(fields::text).transpose())?;

@@ -3,15 +3,15 @@
 //! [`raw`] is its shape, [`parse`] reads it, [`check`] says what every member must be like,
 //! [`fields`] reads single values, [`escapes`] mends what Postgres cannot store.
 
-mod check;
-mod depth;
-mod escapes;
-mod fields;
-mod identity;
-mod parse;
-mod raw;
-mod rules;
-mod shape;
+pub mod check;
+pub mod depth;
+pub mod escapes;
+pub mod fields;
+pub mod identity;
+pub mod parse;
+pub mod raw;
+pub mod rules;
+pub mod shape;
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +23,9 @@ use common::record::events::{self, EventsRecord, Replay, Sighting};
 use common::time::Timestamp;
 use uuid::Uuid;
 
+pub use fields::text;
 pub use parse::parse;
-pub use raw::{RawEnvelope, RawEvent, RawReplay, RawUser, RawWebstate, Time};
+pub use raw::RawEnvelope;
 pub use rules::EnvelopeRules;
 pub use shape::{Capped, Object};
 

@@ -96,7 +96,7 @@ pub struct RawEvent<'a> {
     pub event_type: Option<&'a RawValue>,
     /// Any JSON, `null` too; kept byte for byte.
     #[serde(borrow, default, deserialize_with = "null_is_a_value")]
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = serde_json::Value, required = true)]
     pub event_data: Option<&'a RawValue>,
     /// The page state that the event belongs to.
     #[serde(borrow)]
@@ -125,7 +125,6 @@ pub struct RawWebstate<'a> {
 /// RFC 3339 text, or milliseconds since 1970 as a number; cut at the microsecond.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "describes the API; times are read by common::time")]
 pub enum Time {
     /// RFC 3339.
     Text(String),

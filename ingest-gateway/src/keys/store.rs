@@ -1,0 +1,296 @@
+//! The keys that the service accepts now.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use clap::Args;
+use common::options::{CheckOptions, Problems};
+use tokio::time::MissedTickBehavior;
+
+use super::KeyHash;
+use super::file::{KeysFile, KeysFileError, read_bytes};
+use crate::metrics::{GatewayMetrics, gauge_value};
+use crate::problem::{Kind, Problem};
+use crate::rate_limit::{RateLimit, RateLimitOptions};
+
+/// Who may send.
+#[derive(Clone, Debug, Args)]
+pub struct KeyOptions {
+    /// The file with the hashes of the keys, which `keys add` writes.
+    #[arg(long, env = "TAPEDECK_KEYS_FILE")]
+    pub keys_file: Option<PathBuf>,
+
+    /// Take requests without a key as well.
+    #[arg(long, env = "TAPEDECK_ALLOW_ANONYMOUS")]
+    pub allow_anonymous: bool,
+
+    /// Seconds between looks at whether the keys file has changed.
+    #[arg(long, env = "TAPEDECK_KEYS_RELOAD_SECONDS", default_value_t = 1)]
+    pub keys_reload_seconds: u64,
+}
+
+impl CheckOptions for KeyOptions {
+    fn check(&self, problems: &mut Problems) {
+        problems.require(self.keys_reload_seconds > 0, "--keys-reload-seconds must not be 0");
+        problems.require(
+            self.keys_file.is_some() || self.allow_anonymous,
+            "there are no keys: name a --keys-file, or allow requests without a key by \
+             --allow-anonymous",
+        );
+    }
+}
+
+/// The gateway has no keys and was not told to do without.
+#[derive(Debug, thiserror::Error)]
+pub enum NoKeys {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] KeysFileError),
+    /// The file holds no key.
+    #[error("{} holds no keys: make one by `keys add`, or allow requests without a key by \
+             --allow-anonymous", .0.display())]
+    Empty(PathBuf),
+}
+
+/// One key in use.
+#[derive(Debug)]
+struct Key {
+    disabled: bool,
+    rate_limit: Arc<RateLimit>,
+}
+
+/// The keys in use, replaced when the file changes.
+#[derive(Debug)]
+pub struct KeyStore {
+    keys: RwLock<HashMap<KeyHash, Key>>,
+    /// The rate limit of requests without a key; without one there must be a key.
+    anonymous: Option<RateLimit>,
+    /// Whether there is a file of keys, against which those presented are held.
+    has_file: bool,
+    rate_limit: RateLimitOptions,
+}
+
+impl KeyStore {
+    /// Reads the keys. Also gives what to hand to [`reload_on_change`], if there is a file.
+    ///
+    /// # Errors
+    /// See [`NoKeys`].
+    pub fn open(
+        options: &KeyOptions,
+        rate_limit: RateLimitOptions,
+        metrics: &GatewayMetrics,
+    ) -> Result<(Arc<Self>, Option<KeysWatch>), NoKeys> {
+        let store = Arc::new(Self {
+            keys: RwLock::default(),
+            anonymous: options.allow_anonymous.then(|| RateLimit::new(rate_limit)),
+            has_file: options.keys_file.is_some(),
+            rate_limit,
+        });
+        let Some(path) = &options.keys_file else {
+            return Ok((store, None));
+        };
+        let content = read_bytes(path)?;
+        let count = store.replace(&parse(path, content.as_deref())?, metrics);
+        if count == 0 && !options.allow_anonymous {
+            return Err(NoKeys::Empty(path.clone()));
+        }
+        let watch = KeysWatch {
+            path: path.clone(),
+            last_content: content,
+            interval: Duration::from_secs(options.keys_reload_seconds),
+        };
+        Ok((store, Some(watch)))
+    }
+
+    /// Whether a request with this key may be taken now.
+    ///
+    /// # Errors
+    /// [`Kind::NoKey`], [`Kind::KeyDisabled`], [`Kind::RateLimited`].
+    pub fn admit(&self, presented: Option<&str>) -> Result<(), Problem> {
+        match (presented, &self.anonymous) {
+            (Some(key), None) => self.admit_key(key),
+            (Some(key), Some(_)) if self.has_file => self.admit_key(key),
+            (_, Some(rate_limit)) => rate_limit.check(),
+            (None, None) => {
+                let detail = "send a key as Authorization: Bearer … or as ?key=…";
+                Err(Problem::new(Kind::NoKey, detail))
+            }
+        }
+    }
+
+    fn admit_key(&self, presented: &str) -> Result<(), Problem> {
+        let hash = KeyHash::of(presented);
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        match keys.get(&hash) {
+            Some(Key { disabled: false, rate_limit }) => rate_limit.check(),
+            Some(_) => Err(Problem::new(Kind::KeyDisabled, "this key has been disabled")),
+            None => Err(Problem::new(Kind::NoKey, "this key is not known")),
+        }
+    }
+
+    /// Takes over the file's keys; those there were before keep what they have used of their
+    /// rate limit.
+    fn replace(&self, file: &KeysFile, metrics: &GatewayMetrics) -> usize {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let replaced = file
+            .keys
+            .iter()
+            .map(|entry| {
+                let rate_limit = match keys.get(&entry.sha256) {
+                    Some(key) => Arc::clone(&key.rate_limit),
+                    None => Arc::new(RateLimit::new(self.rate_limit)),
+                };
+                (entry.sha256, Key { disabled: entry.disabled_at.is_some(), rate_limit })
+            })
+            .collect();
+        *keys = replaced;
+        metrics.keys.set(gauge_value(keys.len()));
+        keys.len()
+    }
+}
+
+/// A keys file, and what was last read of it.
+#[derive(Debug)]
+pub struct KeysWatch {
+    path: PathBuf,
+    last_content: Option<Vec<u8>>,
+    interval: Duration,
+}
+
+/// Takes over the keys whenever the file's content changes, for ever. While the file cannot be
+/// read, the keys read before stay valid. (Contents are compared, as times of change can repeat
+/// and mounted secrets are links that move.)
+pub async fn reload_on_change(mut watch: KeysWatch, store: Arc<KeyStore>, metrics: GatewayMetrics) {
+    let mut ticks = tokio::time::interval(watch.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last_error = None;
+    loop {
+        ticks.tick().await;
+        let path = watch.path.clone();
+        let read = tokio::task::spawn_blocking(move || read_bytes(&path)).await;
+        let Ok(read) = read else {
+            continue;
+        };
+        let result = read.and_then(|content| {
+            if content == watch.last_content {
+                return Ok(false);
+            }
+            let file = parse(&watch.path, content.as_deref());
+            watch.last_content = content;
+            let count = store.replace(&file?, &metrics);
+            tracing::info!(keys = count, "keys reloaded");
+            Ok(true)
+        });
+        match result {
+            Ok(false) => {}
+            Ok(true) => last_error = None,
+            Err(error) => {
+                let error = error.to_string();
+                // The same failure is counted each time and told once.
+                metrics.keys_reload_failures.inc();
+                if last_error.as_ref() != Some(&error) {
+                    tracing::error!(%error, "keys not reloaded; those read before stay valid");
+                    last_error = Some(error);
+                }
+            }
+        }
+    }
+}
+
+/// The keys in a file's content. One that has vanished is a mistake, not an empty list: it must
+/// not lock everybody out.
+fn parse(path: &Path, content: Option<&[u8]>) -> Result<KeysFile, KeysFileError> {
+    match content {
+        Some(bytes) => KeysFile::parse(path, bytes),
+        None => Err(KeysFileError::Io {
+            path: path.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::time::Timestamp;
+
+    use super::*;
+    use crate::keys::file::change;
+
+    fn metrics() -> GatewayMetrics {
+        GatewayMetrics::with_series(&prometheus::Registry::new()).unwrap()
+    }
+
+    const NO_RATE_LIMIT: RateLimitOptions =
+        RateLimitOptions { rate_limit_per_second: None, rate_limit_burst: None };
+
+    fn options(keys_file: Option<PathBuf>, allow_anonymous: bool) -> KeyOptions {
+        KeyOptions { keys_file, allow_anonymous, keys_reload_seconds: 1 }
+    }
+
+    #[test]
+    fn keys_decide_who_may_send() {
+        fn check(store: &KeyStore, key: Option<&str>, expected: Result<(), Kind>) {
+            assert_eq!(store.admit(key).map_err(|problem| problem.kind), expected, "{key:?}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.json");
+        let now = Timestamp::now();
+        change(&path, |file| {
+            file.add("good", KeyHash::of("good"), now)?;
+            file.add("old", KeyHash::of("old"), now)?;
+            file.disable("old", now)
+        })
+        .unwrap();
+        let open =
+            |options: &KeyOptions| KeyStore::open(options, NO_RATE_LIMIT, &metrics()).unwrap().0;
+
+        let keyed = open(&options(Some(path.clone()), false));
+        check(&keyed, Some("good"), Ok(()));
+        check(&keyed, Some("old"), Err(Kind::KeyDisabled));
+        check(&keyed, Some("bad"), Err(Kind::NoKey));
+        check(&keyed, None, Err(Kind::NoKey));
+
+        let both = open(&options(Some(path), true));
+        check(&both, Some("good"), Ok(()));
+        check(&both, Some("bad"), Err(Kind::NoKey));
+        check(&both, None, Ok(()));
+
+        let anonymous = open(&options(None, true));
+        check(&anonymous, Some("any"), Ok(()));
+        check(&anonymous, None, Ok(()));
+    }
+
+    #[test]
+    fn a_gateway_without_keys_does_not_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.json");
+        let open = |path: &PathBuf| {
+            KeyStore::open(&options(Some(path.clone()), false), NO_RATE_LIMIT, &metrics())
+        };
+        assert!(matches!(open(&path), Err(NoKeys::Unreadable(_))));
+        std::fs::write(&path, r#"{"keys":[]}"#).unwrap();
+        assert!(matches!(open(&path), Err(NoKeys::Empty(_))));
+        std::fs::write(&path, "not JSON").unwrap();
+        assert!(matches!(open(&path), Err(NoKeys::Unreadable(_))));
+    }
+
+    #[test]
+    fn a_key_keeps_its_rate_limit_when_others_come_and_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.json");
+        change(&path, |file| file.add("first", KeyHash::of("first"), Timestamp::now())).unwrap();
+        let one_a_second = RateLimitOptions {
+            rate_limit_per_second: std::num::NonZeroU32::new(1),
+            rate_limit_burst: None,
+        };
+        let (store, _) =
+            KeyStore::open(&options(Some(path.clone()), false), one_a_second, &metrics()).unwrap();
+        assert!(store.admit(Some("first")).is_ok());
+        change(&path, |file| file.add("second", KeyHash::of("second"), Timestamp::now())).unwrap();
+        store.replace(&KeysFile::read(&path).unwrap(), &metrics());
+        assert_eq!(store.admit(Some("first")).unwrap_err().kind, Kind::RateLimited);
+        assert!(store.admit(Some("second")).is_ok());
+    }
+}

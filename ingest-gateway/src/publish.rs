@@ -1,0 +1,301 @@
+//! Records to Kafka: an idempotent producer, and what became of each record.
+
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use common::kafka::{KafkaOptions, unique_client_id};
+use common::limits::{MIB, SizeLimits};
+use common::options::{CheckOptions, Problems};
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use serde::Deserialize;
+
+use crate::breaker::Breaker;
+use crate::metrics::{ACKNOWLEDGED, FAILED, GatewayMetrics};
+use crate::problem::{Kind, Problem};
+
+/// How long librdkafka waits for more records to send together, in milliseconds: long enough to
+/// halve requests at 64 connections against none, too short to be felt.
+const LINGER_MS: &str = "2";
+
+/// How often librdkafka tells how full its queue is, in milliseconds.
+const STATISTICS_INTERVAL_MS: &str = "1000";
+
+/// How much longer than the delivery time-out a delivery report is waited for: librdkafka looks
+/// for timed-out records once a second.
+const REPORT_GRACE: Duration = Duration::from_secs(3);
+
+/// How records are produced.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ProducerOptions {
+    /// Seconds within which Kafka has to acknowledge a record; then the request gets 503.
+    #[arg(long, env = "TAPEDECK_DELIVERY_TIMEOUT_SECONDS", default_value_t = 10)]
+    pub delivery_timeout_seconds: u64,
+
+    /// Bytes of records that may wait for Kafka; beyond them requests get 503.
+    #[arg(long, env = "TAPEDECK_PRODUCER_QUEUE_LIMIT_BYTES", default_value_t = 256 * MIB)]
+    pub producer_queue_limit_bytes: usize,
+}
+
+impl CheckOptions for ProducerOptions {
+    fn check(&self, problems: &mut Problems) {
+        problems.require(
+            (1..=900).contains(&self.delivery_timeout_seconds),
+            "--delivery-timeout-seconds must lie between 1 and 900",
+        );
+        problems.require(
+            (MIB..=2_000 * MIB).contains(&self.producer_queue_limit_bytes),
+            "--producer-queue-limit-bytes must lie between 1048576 and 2097152000",
+        );
+    }
+}
+
+/// Why a record is not known to be in Kafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// More waits for Kafka than may wait.
+    #[error("too many records wait for Kafka")]
+    QueueFull,
+    /// Kafka did not acknowledge in time; it may have the record nevertheless.
+    #[error("Kafka did not acknowledge the records in time")]
+    NotAcknowledged,
+    /// Kafka refuses the record, for a reason that is not the recorder's.
+    #[error("Kafka refuses the records ({0})")]
+    Refused(RDKafkaErrorCode),
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        let kind = match error {
+            PublishError::QueueFull => Kind::QueueFull,
+            PublishError::NotAcknowledged | PublishError::Refused(_) => Kind::KafkaUnreachable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl PublishError {
+    fn of(error: &KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => Self::QueueFull,
+            Some(
+                code @ (RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::PolicyViolation),
+            ) => Self::Refused(code),
+            _ => Self::NotAcknowledged,
+        }
+    }
+}
+
+/// A record to be produced.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its key.
+    pub key: &'a str,
+    /// Its value.
+    pub value: &'a [u8],
+}
+
+/// A producer that replaces itself once librdkafka calls an error fatal.
+pub struct Publisher {
+    config: ClientConfig,
+    current: RwLock<Current>,
+    report_timeout: Duration,
+    breaker: Arc<Breaker>,
+    metrics: GatewayMetrics,
+}
+
+#[derive(Clone)]
+struct Current {
+    producer: FutureProducer<ProducerContext>,
+    generation: u64,
+}
+
+impl Publisher {
+    /// A producer; it connects by itself, and again whenever it has to.
+    ///
+    /// # Errors
+    /// Names the setting that librdkafka does not take.
+    pub fn new(
+        kafka: &KafkaOptions,
+        options: ProducerOptions,
+        limits: SizeLimits,
+        breaker: Arc<Breaker>,
+        metrics: &GatewayMetrics,
+    ) -> Result<Self, String> {
+        let timeout = Duration::from_secs(options.delivery_timeout_seconds);
+        let mut config = ClientConfig::new();
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", LINGER_MS)
+            .set("compression.type", "lz4")
+            .set("message.timeout.ms", timeout.as_millis().to_string())
+            .set("message.max.bytes", limits.topic_message_bytes().to_string())
+            .set(
+                "queue.buffering.max.kbytes",
+                (options.producer_queue_limit_bytes / 1024).to_string(),
+            )
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
+        // What the operator passes through is set last, so it wins.
+        for (name, value) in kafka.client(&unique_client_id("tapedeck-gateway", 0))?.config_map() {
+            config.set(name, value);
+        }
+        let producer = produce_with(&config, metrics).map_err(|error| error.to_string())?;
+        Ok(Self {
+            config,
+            current: RwLock::new(Current { producer, generation: 0 }),
+            report_timeout: timeout + REPORT_GRACE,
+            breaker,
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// Hands a record to the producer at once; the future tells when Kafka has acknowledged it.
+    pub fn publish(
+        &self,
+        record: Record<'_>,
+        headers: OwnedHeaders,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + use<'_> {
+        let begun = Instant::now();
+        let Current { producer, generation } = self.current();
+        let sent = producer
+            .send_result(
+                FutureRecord::to(record.topic)
+                    .key(record.key)
+                    .payload(record.value)
+                    .headers(headers),
+            )
+            .map_err(|(error, _)| error);
+        async move {
+            let result = match sent {
+                Ok(report) => match tokio::time::timeout(self.report_timeout, report).await {
+                    Ok(Ok(Ok(_delivery))) => Ok(()),
+                    Ok(Ok(Err((error, _message)))) => Err(error),
+                    // The report was lost with the producer, or does not come.
+                    Ok(Err(_)) | Err(_) => Err(KafkaError::Canceled),
+                },
+                Err(error) => Err(error),
+            };
+            let outcome = if result.is_ok() { ACKNOWLEDGED } else { FAILED };
+            let seconds = begun.elapsed().as_secs_f64();
+            self.metrics.produce_seconds.with_label_values(&[outcome]).observe(seconds);
+            result.map(|()| self.breaker.acknowledged()).map_err(|error| {
+                self.renew_if_broken(generation);
+                let error_kind = PublishError::of(&error);
+                if error_kind != PublishError::QueueFull {
+                    tracing::debug!(%error, "record not delivered");
+                }
+                if error_kind == PublishError::NotAcknowledged {
+                    self.breaker.failed();
+                }
+                error_kind
+            })
+        }
+    }
+
+    /// Waits until all records are delivered or have failed. Blocks the thread.
+    ///
+    /// # Errors
+    /// When that takes longer than `timeout`.
+    pub fn flush(&self, timeout: Duration) -> KafkaResult<()> {
+        self.current().producer.flush(timeout)
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the producer of this generation if an error left it unusable for good: else only
+    /// a restart would help.
+    fn renew_if_broken(&self, generation: u64) {
+        let broken = |current: &Current| {
+            let fatal = current.producer.client().fatal_error();
+            fatal.filter(|_| current.generation == generation)
+        };
+        if broken(&self.current()).is_none() {
+            return;
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let Some((code, reason)) = broken(&current) else {
+            return;
+        };
+        match produce_with(&self.config, &self.metrics) {
+            Ok(producer) => {
+                tracing::error!(%code, reason, "fatal producer error: producer replaced");
+                *current = Current { producer, generation: generation + 1 };
+                self.metrics.producer_renewals.inc();
+            }
+            Err(error) => tracing::error!(%error, "the producer cannot be replaced"),
+        }
+    }
+}
+
+fn produce_with(
+    config: &ClientConfig,
+    metrics: &GatewayMetrics,
+) -> KafkaResult<FutureProducer<ProducerContext>> {
+    config.create_with_context(ProducerContext { metrics: metrics.clone() })
+}
+
+/// What librdkafka has to say.
+struct ProducerContext {
+    metrics: GatewayMetrics,
+}
+
+/// The part of librdkafka's statistics that is exported.
+#[derive(Deserialize)]
+struct QueueStatistics {
+    msg_size: i64,
+    msg_size_max: i64,
+}
+
+impl ClientContext for ProducerContext {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // The breaker tells of outages; each broker's reconnects are for those who look for them.
+        tracing::debug!(target: "librdkafka", facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Ok(queue) = serde_json::from_slice::<QueueStatistics>(statistics) {
+            self.metrics.producer_queue_bytes.set(queue.msg_size);
+            self.metrics.producer_queue_limit_bytes.set(queue.msg_size_max);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_apart() {
+        fn check(code: RDKafkaErrorCode, expected: PublishError) {
+            assert_eq!(PublishError::of(&KafkaError::MessageProduction(code)), expected);
+        }
+        check(RDKafkaErrorCode::QueueFull, PublishError::QueueFull);
+        check(RDKafkaErrorCode::MessageTimedOut, PublishError::NotAcknowledged);
+        check(RDKafkaErrorCode::AllBrokersDown, PublishError::NotAcknowledged);
+        check(RDKafkaErrorCode::NotEnoughReplicas, PublishError::NotAcknowledged);
+        let too_large = RDKafkaErrorCode::MessageSizeTooLarge;
+        check(too_large, PublishError::Refused(too_large));
+        assert_eq!(PublishError::of(&KafkaError::Canceled), PublishError::NotAcknowledged);
+    }
+}

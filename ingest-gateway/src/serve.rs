@@ -1,0 +1,216 @@
+//! The service as a whole: what it is made of, how it starts and how it stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use backon::{ExponentialBuilder, Retryable};
+use common::admin::{self, Health};
+use common::metrics::service_registry;
+use common::topics::{self, TopicError};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::breaker::Breaker;
+use crate::budget::Budget;
+use crate::gateway::Gateway;
+use crate::health::GatewayHealth;
+use crate::keys::store::{KeyStore, KeysWatch, reload_on_change};
+use crate::metrics::{GatewayMetrics, gauge_value};
+use crate::options::{DrainOptions, ServeOptions};
+use crate::pages::PageMemory;
+use crate::processor::Processor;
+use crate::publish::Publisher;
+use crate::{routes, server};
+
+/// The first pause before the topics are checked again.
+const CHECK_DELAY_MIN: Duration = Duration::from_millis(200);
+/// The longest.
+const CHECK_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// The ports that the service listens on.
+#[derive(Debug)]
+pub struct Listeners {
+    public: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    /// Takes the ports, and logs which.
+    ///
+    /// # Errors
+    /// Names the address that cannot be had.
+    pub async fn bind(options: &ServeOptions) -> anyhow::Result<Self> {
+        Ok(Self {
+            public: bind("public", options.listen).await?,
+            admin: bind("admin", options.admin_listen).await?,
+        })
+    }
+}
+
+async fn bind(role: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ({role})"))?;
+    let address = listener.local_addr().context("a listener without an address")?;
+    tracing::info!(role, %address, "listening");
+    Ok(listener)
+}
+
+/// How the service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every request in flight was answered and every record delivered or failed.
+    Drained,
+    /// The time for that was up before.
+    NotDrained,
+}
+
+/// Serves until `stop`, then drains.
+///
+/// # Errors
+/// What keeps the gateway from starting: no keys, settings that librdkafka does not take, topics
+/// that are not as they must be.
+pub async fn run(
+    options: ServeOptions,
+    listeners: Listeners,
+    stop: CancellationToken,
+) -> anyhow::Result<Ended> {
+    let registry = service_registry("ingest-gateway")?;
+    let (gateway, keys_watch) = assemble(&options, &registry)?;
+    let health = Arc::new(GatewayHealth::new(Arc::clone(&gateway.breaker), stop.clone()));
+    let ended = CancellationToken::new();
+    let _end_admin = ended.clone().drop_guard();
+
+    let mut background = JoinSet::new();
+    let admin_health: Arc<dyn Health> = Arc::clone(&health) as _;
+    let admin = tokio::spawn(admin::serve(listeners.admin, registry, admin_health, ended.clone()));
+    if let Some(watch) = keys_watch {
+        let (keys, metrics) = (Arc::clone(&gateway.keys), gateway.metrics.clone());
+        background.spawn(reload_on_change(watch, keys, metrics));
+    }
+    let beating = Arc::clone(&gateway);
+    background.spawn(async move {
+        let tidy = || {
+            let entries = i64::try_from(beating.memory.tidy()).unwrap_or(i64::MAX);
+            beating.metrics.page_memory_entries.set(entries);
+        };
+        health.beat(tidy).await;
+    });
+    let serving = Arc::clone(&gateway);
+    let close = gateway.draining.clone();
+    let server = tokio::spawn(async move {
+        let router = routes::router(Arc::clone(&serving));
+        server::serve(listeners.public, router, options.connections, &serving.metrics, close).await;
+    });
+
+    tokio::select! {
+        result = check_topics(&options, &gateway.breaker) => {
+            result.context("the topics cannot be used")?;
+            stop.cancelled().await;
+        }
+        () = stop.cancelled() => {}
+    }
+    let drained =
+        drain(&gateway, options.drain, async { server.await.context("the server failed") });
+    let result = drained.await?;
+    ended.cancel();
+    admin.await.context("the admin port failed")?.context("the admin port failed")?;
+    Ok(result)
+}
+
+/// What requests share, made from the settings.
+fn assemble(
+    options: &ServeOptions,
+    registry: &Registry,
+) -> anyhow::Result<(Arc<Gateway>, Option<KeysWatch>)> {
+    let metrics = GatewayMetrics::with_series(registry)?;
+    let (keys, keys_watch) = KeyStore::open(&options.keys, options.rate_limit, &metrics)?;
+    let breaker = Arc::new(Breaker::new(metrics.kafka_available.clone()));
+    let publisher = Publisher::new(
+        &options.kafka,
+        options.producer,
+        options.limits,
+        Arc::clone(&breaker),
+        &metrics,
+    )
+    .map_err(anyhow::Error::msg)?;
+    let in_flight_limit = options.requests.in_flight_limit_bytes;
+    metrics.in_flight_limit_bytes.set(gauge_value(in_flight_limit));
+    let entries = i64::try_from(options.page_memory.page_memory_entries).unwrap_or(i64::MAX);
+    metrics.page_memory_limit_entries.set(entries);
+    let gateway = Gateway {
+        requests: options.requests,
+        body: options.body,
+        rules: options.rules.clone(),
+        limits: options.limits,
+        keys,
+        budget: Budget::new(in_flight_limit, metrics.in_flight_bytes.clone()),
+        processor: Processor::of_all_cores(),
+        breaker,
+        publisher,
+        events_topic: options.topics.events(),
+        webstates_topic: options.topics.webstates(),
+        memory: PageMemory::new(options.page_memory),
+        metrics,
+        draining: CancellationToken::new(),
+    };
+    Ok((Arc::new(gateway), keys_watch))
+}
+
+/// Checks the topics, for as long as it takes to reach Kafka; from then on requests are let
+/// through.
+async fn check_topics(options: &ServeOptions, breaker: &Breaker) -> Result<(), TopicError> {
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(CHECK_DELAY_MIN)
+        .with_max_delay(CHECK_DELAY_MAX)
+        .with_jitter()
+        .without_max_times();
+    let check = || topics::ensure(&options.kafka, &options.topics, options.limits);
+    check
+        .retry(backoff)
+        .sleep(tokio::time::sleep)
+        .when(|error| matches!(error, TopicError::Unreachable(_)))
+        .notify(|error, pause| {
+            tracing::warn!(%error, retry_in_ms = pause.as_millis(), "topics not checked yet");
+        })
+        .await?;
+    breaker.checked();
+    tracing::info!("topics checked");
+    Ok(())
+}
+
+/// Stops to take requests, and waits for those in flight and for the producer.
+async fn drain(
+    gateway: &Arc<Gateway>,
+    options: DrainOptions,
+    server: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<Ended> {
+    // Load balancers learn from the probe that this gateway is unready and go on to others.
+    tokio::time::sleep(options.delay()).await;
+    gateway.draining.cancel();
+    let deadline = Instant::now() + options.timeout();
+    if let Ok(served) = tokio::time::timeout_at(deadline, server).await {
+        served?;
+    } else {
+        tracing::warn!("requests are still in flight");
+        return Ok(Ended::NotDrained);
+    }
+    let producer = Arc::clone(gateway);
+    let rest = deadline.saturating_duration_since(Instant::now());
+    let flush = tokio::task::spawn_blocking(move || producer.publisher.flush(rest));
+    match flush.await.context("flushing failed")? {
+        Ok(()) => {
+            tracing::info!("drained");
+            Ok(Ended::Drained)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "records are still in the producer");
+            Ok(Ended::NotDrained)
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The public port's connections.
+//!
+//! HTTP/1.1 only: browsers speak HTTP/2 over TLS alone, and what ends TLS in front of the gateway
+//! speaks 1.1 to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use prometheus::IntGauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt};
+
+use crate::body::discard_unread;
+use crate::metrics::{GatewayMetrics, gauge_value};
+use crate::options::ConnectionOptions;
+
+/// How long to wait after the system refused to accept a connection: it has no files or memory
+/// left, which only time can bring back.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// Serves connections until `stop`; then takes no more and returns once those there are have
+/// ended, each after the request that is in flight on it.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: ConnectionOptions,
+    metrics: &GatewayMetrics,
+    stop: CancellationToken,
+) {
+    metrics.connections_limit.set(gauge_value(options.connections_limit));
+    let permits = Arc::new(Semaphore::new(options.connections_limit));
+    let connections = GracefulShutdown::new();
+    let idle_timeout = Duration::from_secs(options.idle_timeout_seconds);
+    while let Some((stream, permit)) = accept(&listener, &permits, &stop).await {
+        let service =
+            router.clone().map_request(|request: Request<Incoming>| discard_unread(request));
+        let connection = connect(stream, service, idle_timeout, &connections);
+        let open = OpenConnection::count(permit, &metrics.connections);
+        tokio::spawn(async move {
+            // An error here is the client's: gone, too slow, or not speaking HTTP.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+            drop(open);
+        });
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+/// The next connection, once there is room for one; none once the gateway stops.
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let next = async {
+        let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _address)) => return Some((stream, permit)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(next).await.flatten()
+}
+
+fn connect<S>(
+    stream: TcpStream,
+    service: S,
+    idle_timeout: Duration,
+    connections: &GracefulShutdown,
+) -> impl Future<Output = hyper::Result<()>> + use<S>
+where
+    S: Service<
+            Request<Incoming>,
+            Response = http::Response<Body>,
+            Error = std::convert::Infallible,
+        > + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    // Answers are small and complete: nothing is gained by waiting for more of them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle_timeout)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    connections.watch(connection)
+}
+
+/// Counts a connection for as long as it is open.
+struct OpenConnection {
+    _permit: OwnedSemaphorePermit,
+    gauge: IntGauge,
+}
+
+impl OpenConnection {
+    fn count(permit: OwnedSemaphorePermit, gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self { _permit: permit, gauge: gauge.clone() }
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
