@@ -270,6 +270,21 @@ async fn an_old_month_goes_with_its_table_and_may_come_back() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_month_kept_elsewhere_does_not_stop_its_late_events() -> Result<()> {
+    let (_environment, client) = prepared().await?;
+    ensure_partition(&client, "2024-02-01").await?;
+    insert(&client, "2024-02-10T00:00:00Z", 5, 0).await?;
+    client.batch_execute("ALTER TABLE events DETACH PARTITION events_2024_02").await?;
+    assert!(!ensure_partition(&client, "2024-02-01").await?);
+    insert(&client, "2024-02-10T00:00:00Z", 1, 5).await?;
+    assert_eq!(rows_by_partition(&client).await?, counts(&[("events_default", 1)]));
+    client.batch_execute("ALTER TABLE events_2024_02 RENAME TO february").await?;
+    assert!(ensure_partition(&client, "2024-02-01").await?);
+    assert_eq!(rows_by_partition(&client).await?, counts(&[("events_2024_02", 1)]));
+    Ok(())
+}
+
+#[tokio::test]
 async fn ids_begin_with_the_whole_millisecond() -> Result<()> {
     let (_environment, client) = prepared().await?;
     let check = async |time: &str, expected: &str| -> Result<()> {

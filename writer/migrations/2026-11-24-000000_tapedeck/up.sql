@@ -113,6 +113,13 @@ BEGIN
         END IF;
     END LOOP;
 
+    -- A month that was detached and kept under its name is no reason to stop its late events.
+    IF to_regclass(format('public.%I', partition_name)) IS NOT NULL THEN
+        RAISE WARNING '% is no partition of events; events of its month go to events_default',
+            partition_name;
+        RETURN false;
+    END IF;
+
     LOCK TABLE public.replays IN SHARE ROW EXCLUSIVE MODE;
     LOCK TABLE public.webstates IN SHARE ROW EXCLUSIVE MODE;
     LOCK TABLE ONLY public.events IN SHARE ROW EXCLUSIVE MODE;
@@ -194,4 +201,4 @@ COMMENT ON COLUMN public.monthly_reports.generated_at IS 'When the month was las
 COMMENT ON FUNCTION public.least_event_id(TIMESTAMPTZ) IS
     'The lower bound of the ids of events from this millisecond on: events of a span of time are those with event_id >= least_event_id(from) AND event_id < least_event_id(to), which prunes partitions.';
 COMMENT ON FUNCTION public.ensure_events_partition(DATE) IS
-    'Makes the partition of events for the month that begins on this day, with the rows that the default partition holds of it; true if it made one, false if it was there. For a transaction of its own (READ COMMITTED).';
+    'Makes the partition of events for the month that begins on this day, with the rows that the default partition holds of it; true if it made one, false if it was there (or its name is another table''s: then with a warning). For a transaction of its own (READ COMMITTED).';
