@@ -1,5 +1,7 @@
 //! `reporter serve`: windows, full recounts, replicas, failures and its end.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -209,4 +211,32 @@ async fn a_full_recount_that_fails_does_not_hold_up_the_window() -> Result<()> {
     wait_for_runs(&reporter, "window", 2.0).await?;
     assert!(metric(&reporter, RUNS, &failed).await? == 1.0, "it is put off for a minute");
     reporter.wait_ready().await
+}
+
+#[tokio::test]
+async fn metrics_are_well_formed_and_there_before_anything_has_happened() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    fixture.client.query_one(TAKE_LOCK, &[]).await?;
+    let reporter = serve(&fixture).await?;
+    let metrics = reporter.metrics().await?;
+    for kind in ["window", "full"] {
+        assert_eq!(metrics.sum(LAST_SUCCESS, &[("kind", kind)]), Some(0.0));
+        for outcome in ["success", "failure"] {
+            assert_eq!(metrics.sum(RUNS, &[("kind", kind), ("outcome", outcome)]), Some(0.0));
+        }
+    }
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("promtool is missing: install prometheus")?;
+    let mut input = promtool.stdin.take().context("no standard input")?;
+    input.write_all(metrics.text().as_bytes())?;
+    drop(input);
+    let said = promtool.wait_with_output()?;
+    let text = [said.stdout, said.stderr].concat();
+    assert!(said.status.success() && text.is_empty(), "{}", String::from_utf8_lossy(&text));
+    Ok(())
 }
