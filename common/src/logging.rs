@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Clone, Debug, Args)]
 pub struct LogOptions {
     /// Which events to log, in the syntax of tracing's EnvFilter: `info`, `warn,writer=debug`.
-    #[arg(long, env = "TAPEDECK_LOG", default_value = "info", global = true)]
+    #[arg(long, env = "TAPEDECK_LOG", default_value = "info,tokio_postgres=warn", global = true)]
     pub log: EnvFilterText,
 
     /// How to write them.

@@ -219,13 +219,12 @@ pub async fn ensure(
     let resources: Vec<_> =
         specifications.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
     let described = admin.describe_configs(&resources, &request).await?;
+    // A broker learns of a new topic a moment after the controller has made it.
+    let not_yet_known = || KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition);
     let mut differences = Vec::new();
     for (specification, result) in specifications.iter().zip(described) {
         match result {
-            // A topic made a moment ago has none yet on the broker that answers.
-            Ok(resource) if resource.entries.is_empty() => {
-                return Err(KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition).into());
-            }
+            Ok(resource) if resource.entries.is_empty() => return Err(not_yet_known().into()),
             Ok(resource) => {
                 let actual = resource
                     .entries
@@ -233,6 +232,9 @@ pub async fn ensure(
                     .filter_map(|entry| Some((entry.name, entry.value?)))
                     .collect();
                 differences.extend(specification.differences(options, &actual));
+            }
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition) if options.create_topics => {
+                return Err(not_yet_known().into());
             }
             Err(RDKafkaErrorCode::UnknownTopicOrPartition) => differences.push(format!(
                 "topic {} does not exist (--create-topics makes it)",

@@ -1,6 +1,7 @@
 //! `writer run`: the admin port, the checks at start, the lanes, and their end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -111,6 +112,7 @@ async fn run_lanes(
     // Cancelled by the signal, or when one lane fails: then all stop, and the process ends for
     // its supervisor to start anew.
     let stop = stop.child_token();
+    let unfinished = Arc::new(AtomicUsize::new(options.lanes));
     let mut healths = Vec::new();
     let mut running = Vec::new();
     for number in 0..options.lanes {
@@ -133,6 +135,7 @@ async fn run_lanes(
             accounts: accounts.clone(),
             metrics: metrics.clone(),
             health: lane_health,
+            unfinished: unfinished.clone(),
         };
         running.push(start_lane(number, parts, settler, stop.clone())?);
     }

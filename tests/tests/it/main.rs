@@ -4,6 +4,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod deliveries;
+mod emails;
+mod gateway;
 mod partitions;
 mod queries;
 mod queries_data;
@@ -14,3 +17,4 @@ mod schema;
 mod schema_document;
 mod stack;
 mod supervisor;
+mod writer;

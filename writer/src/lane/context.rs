@@ -34,8 +34,8 @@ pub(super) enum Rebalance {
 pub(super) struct LaneContext {
     metrics: WriterMetrics,
     rebalances: Mutex<Vec<Rebalance>>,
-    /// How many offset commits were answered.
-    commits_answered: Mutex<u64>,
+    /// How many offset commits were answered, and whether the last one succeeded.
+    commits: Mutex<(u64, bool)>,
     /// By topic and partition: when the newest record written was appended to Kafka.
     written_until: Mutex<HashMap<(String, i32), Timestamp>>,
     closing: AtomicBool,
@@ -46,7 +46,7 @@ impl LaneContext {
         Self {
             metrics,
             rebalances: Mutex::default(),
-            commits_answered: Mutex::default(),
+            commits: Mutex::new((0, true)),
             written_until: Mutex::default(),
             closing: AtomicBool::new(false),
         }
@@ -58,9 +58,9 @@ impl LaneContext {
         (!rebalances.is_empty()).then(|| rebalances.remove(0))
     }
 
-    /// How many offset commits were answered so far.
-    pub(super) fn commits_answered(&self) -> u64 {
-        *lock(&self.commits_answered)
+    /// How many offset commits were answered so far, and whether the last one succeeded.
+    pub(super) fn commits_answered(&self) -> (u64, bool) {
+        *lock(&self.commits)
     }
 
     /// Notes how far a partition is written, for its lag in seconds.
@@ -81,7 +81,7 @@ impl LaneContext {
         }
     }
 
-    /// From now on the client itself lets partitions go: the loop has ended.
+    /// The loop is about to end: from now on partitions are let go at once and none is taken on.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
@@ -133,8 +133,12 @@ impl ConsumerContext for LaneContext {
     ) {
         let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
-            if !assigned && let Err(error) = unassign(consumer, partitions) {
-                tracing::warn!(%error, "cannot let partitions go");
+            let answered = match assigned {
+                true => assign(consumer, &TopicPartitionList::new()),
+                false => unassign(consumer, partitions),
+            };
+            if let Err(error) = answered {
+                tracing::warn!(%error, "cannot answer a rebalance while leaving");
             }
             return;
         }
@@ -149,12 +153,13 @@ impl ConsumerContext for LaneContext {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        *lock(&self.commits_answered) += 1;
+        let mut commits = lock(&self.commits);
+        *commits = (commits.0 + 1, result.is_ok());
+        drop(commits);
         let outcome = if result.is_ok() { "committed" } else { "failed" };
         self.metrics.offset_commits.with_label_values(&[outcome]).inc();
         if let Err(error) = result {
-            // Harmless for the tables: what is committed next covers it, and what is read again
-            // is a duplicate.
+            // Harmless: each commit is of everything settled, so the next one covers it.
             tracing::warn!(%error, "offsets not committed");
         }
     }

@@ -8,6 +8,8 @@ mod context;
 mod offsets;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -37,8 +39,18 @@ const ROUND: Duration = Duration::from_millis(100);
 /// that its group does not give it up. Not at once: stopping throws away what was prefetched.
 const PAUSE_AFTER: Duration = Duration::from_secs(5);
 
+/// How often a lane that has finished looks whether its siblings have.
+const SIBLING_ROUND: Duration = Duration::from_millis(10);
+
 /// How often partitions whose position could not be found are tried again.
 const RETRY_POSITIONS_AFTER: Duration = Duration::from_secs(1);
+
+/// A dead writer's partitions go to others after this many milliseconds. Kafka's default is 45 s;
+/// the least that brokers allow by default is 6.
+const SESSION_TIMEOUT_MS: &str = "10000";
+
+/// How often a member says that it lives, in milliseconds: a third of the session time-out.
+const HEARTBEAT_INTERVAL_MS: &str = "3000";
 
 /// A full fetch queue looks again after this many milliseconds; Kafka's default is a second.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
@@ -56,6 +68,8 @@ pub struct LaneParts {
     pub metrics: WriterMetrics,
     /// Its health.
     pub health: LaneHealth,
+    /// How many lanes of the process have not finished yet.
+    pub unfinished: Arc<AtomicUsize>,
 }
 
 /// How a lane ended.
@@ -95,6 +109,8 @@ pub struct Lane {
     paused: bool,
     halted: bool,
     commits_asked: u64,
+    /// The next offset of each partition of which something is settled.
+    settled: BTreeMap<Partition, i64>,
     /// What this lane last added to the gauge of bytes held.
     held_bytes: i64,
 }
@@ -151,6 +167,7 @@ impl Lane {
             paused: false,
             halted: false,
             commits_asked: 0,
+            settled: BTreeMap::new(),
             held_bytes: 0,
         };
         Ok((lane, handovers_receiver, outcomes_sender))
@@ -161,17 +178,24 @@ impl Lane {
     /// # Errors
     /// See [`LaneError`].
     pub fn run(mut self, stop: &CancellationToken) -> Result<Ended, LaneError> {
+        let finished = self.consume(stop).and_then(|()| self.finish_for_good());
+        // Whichever way it came out, the siblings need not wait for this lane.
+        self.parts.unfinished.fetch_sub(1, Ordering::AcqRel);
+        let deadline = finished?;
+        self.leave(deadline)
+    }
+
+    fn consume(&mut self, stop: &CancellationToken) -> Result<(), LaneError> {
         while !stop.is_cancelled() {
             self.parts.health.tick();
             self.take_outcomes(Duration::ZERO)?;
             self.carry_out_rebalances()?;
             self.place_partitions()?;
-            if !self.may_take_more()? {
-                continue;
+            if self.may_take_more()? {
+                self.poll(self.poll_timeout())?;
             }
-            self.poll(self.poll_timeout())?;
         }
-        self.drain()
+        Ok(())
     }
 
     /// Hands over what is due. Whether there is room for another record.
@@ -367,30 +391,44 @@ impl Lane {
         Ok(())
     }
 
-    /// Asks Kafka to commit the offsets of a settled batch.
+    /// Notes how far a settled batch reaches, and asks Kafka to commit that.
     fn commit(&mut self, batch: &Batch) {
         // In order, so the last of a partition is its newest.
         let newest: BTreeMap<Partition, &Record> =
             batch.records().iter().map(|record| (record.partition, record)).collect();
-        let mut offsets = TopicPartitionList::new();
         for (partition, record) in newest {
-            let (topic, message) = (record.message.topic(), &record.message);
-            let next = Offset::Offset(message.offset() + 1);
-            if let Err(error) = offsets.add_partition_offset(topic, partition.number, next) {
-                tracing::error!(%error, "an offset that Kafka gave cannot be committed");
-            }
-            if let Some(appended_ms) = message.timestamp().to_millis() {
+            self.settled.insert(partition, record.message.offset() + 1);
+            if let Some(appended_ms) = record.message.timestamp().to_millis() {
                 let appended_at = Timestamp::from_micros(appended_ms.saturating_mul(1_000));
+                let topic = record.message.topic();
                 self.consumer.context().written(topic, partition.number, appended_at);
             }
         }
-        match self.consumer.commit(&offsets, CommitMode::Async) {
+        self.commit_settled();
+    }
+
+    /// Asks Kafka to commit all that is settled, so that each commit makes up for earlier ones
+    /// that failed.
+    fn commit_settled(&mut self) {
+        let asked = self
+            .settled_offsets()
+            .and_then(|offsets| self.consumer.commit(&offsets, CommitMode::Async));
+        match asked {
             Ok(()) => self.commits_asked += 1,
             Err(error) => {
                 self.parts.metrics.offset_commits.with_label_values(&["failed"]).inc();
                 tracing::warn!(%error, "offsets not committed");
             }
         }
+    }
+
+    fn settled_offsets(&self) -> KafkaResult<TopicPartitionList> {
+        let mut offsets = TopicPartitionList::new();
+        for (partition, next) in &self.settled {
+            let topic = self.topic_name(partition.topic);
+            offsets.add_partition_offset(&topic, partition.number, Offset::Offset(*next))?;
+        }
+        Ok(offsets)
     }
 
     fn carry_out_rebalances(&mut self) -> Result<(), LaneError> {
@@ -470,9 +508,11 @@ impl Lane {
             }
             self.take_outcomes(ROUND.min(left(deadline)))?;
         }
-        while self.consumer.context().commits_answered() < self.commits_asked {
-            if left(deadline).is_zero() {
-                break;
+        while !self.settled.is_empty() && !left(deadline).is_zero() {
+            match self.consumer.context().commits_answered() {
+                (answered, true) if answered >= self.commits_asked => break,
+                (answered, false) if answered >= self.commits_asked => self.commit_settled(),
+                _ => {}
             }
             self.parts.health.tick();
             // The answers come through polling. Fetching is paused; a record that comes all the
@@ -508,6 +548,7 @@ impl Lane {
         self.note_held();
         let stopped_before = self.stopped.len();
         self.stopped.retain(|partition| !gone(*partition));
+        self.settled.retain(|partition, _| !gone(*partition));
         if self.stopped.len() < stopped_before {
             let fewer = i64::try_from(stopped_before - self.stopped.len()).unwrap_or(i64::MAX);
             self.note_stopped(-fewer);
@@ -532,16 +573,27 @@ impl Lane {
         tracing::info!(change, count, "partitions");
     }
 
-    /// Finishes, commits, and leaves the group.
-    fn drain(mut self) -> Result<Ended, LaneError> {
+    /// Settles and commits what is held; returns until when the lane may take to leave.
+    fn finish_for_good(&mut self) -> Result<Instant, LaneError> {
         self.parts.health.draining();
-        self.finish(Instant::now() + self.parts.options.drain_timeout())?;
-        let drained = self.building.is_empty()
-            && self.consumer.context().commits_answered() >= self.commits_asked;
+        let deadline = Instant::now() + self.parts.options.drain_timeout();
+        self.finish(deadline)?;
+        self.consumer.context().close();
+        Ok(deadline)
+    }
+
+    /// Leaves the group, after its siblings have finished too: a lane that leaves starts a
+    /// rebalance, in which they could not commit.
+    fn leave(mut self, deadline: Instant) -> Result<Ended, LaneError> {
+        let (answered, committed) = self.consumer.context().commits_answered();
+        let drained = self.building.is_empty() && committed && answered >= self.commits_asked;
+        while self.parts.unfinished.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            self.parts.health.tick();
+            self.poll(SIBLING_ROUND)?;
+        }
         let all = self.consumer.assignment()?;
         self.let_go(&all, "revoked");
         self.parts.accounts.give_back(self.building.retain(|_| false));
-        self.consumer.context().close();
         Ok(if drained || self.halted { Ended::Drained } else { Ended::GivenUp })
     }
 
@@ -577,6 +629,8 @@ fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Result<Client
         ("enable.auto.commit", "false".to_owned()),
         ("enable.auto.offset.store", "false".to_owned()),
         ("auto.offset.reset", "error".to_owned()),
+        ("session.timeout.ms", SESSION_TIMEOUT_MS.to_owned()),
+        ("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS.to_owned()),
         ("max.poll.interval.ms", options.max_poll_interval_ms.to_string()),
         ("queued.max.messages.kbytes", (options.fetch_ahead_bytes / 1024).to_string()),
         ("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS.to_owned()),

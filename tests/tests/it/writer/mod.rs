@@ -1,0 +1,9 @@
+//! The writer, fed with records as the gateway makes them.
+
+mod commands;
+mod delivery;
+mod offsets;
+mod outages;
+mod poison;
+mod rebalance;
+mod support;

@@ -1,0 +1,45 @@
+//! Where reading begins, and that nothing is skipped without a word.
+
+use anyhow::Result;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tests::stack::{Environment, Stack};
+
+use super::support::{Session, feed, reaches, wait_committed, wait_stored};
+
+#[tokio::test]
+async fn records_deleted_unread_are_counted_and_reading_goes_on() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let first = environment.writer().start().await?;
+    first.wait_ready().await?;
+    let session = Session::new();
+    feed(&environment, &[session.batch(0, &[("click", "0")])]).await?;
+    let sql = environment.sql().await?;
+    wait_stored(&sql, &session, 1).await?;
+    wait_committed(&environment).await?;
+    assert!(first.terminate().await?.success());
+
+    // One replay's records share a partition: three more, of which retention takes two.
+    let more = [1, 2, 3].map(|seq| session.batch(seq, &[("click", "0")]));
+    feed(&environment, &more).await?;
+    let topic = environment.topic("replay-events");
+    let partition = environment.records().read_all(&topic).await?[0].partition;
+    delete_before(environment.brokers(), &topic, partition, 3).await?;
+
+    let next = environment.writer().start().await?;
+    wait_stored(&sql, &session, 2).await?;
+    let lost = "tapedeck_writer_records_lost_to_retention_total";
+    reaches(&next, lost, |it| it == 2.0).await?;
+    assert!(next.log().contains("deleted unread"));
+    Ok(())
+}
+
+async fn delete_before(brokers: &str, topic: &str, partition: i32, offset: i64) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    admin.delete_records(&offsets, &AdminOptions::new()).await?;
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! What is nobody's fault is waited out: no partition lost, nothing in the dead letters.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tests::stack::{Environment, Service, Stack, eventually};
+use tokio_postgres::Client;
+
+use super::support::{PATIENCE, Session, feed, figure, wait_committed, wait_stored};
+
+/// A writer under way, with one session stored.
+struct UnderWay {
+    environment: Environment,
+    writer: Service,
+    sql: Client,
+    session: Session,
+}
+
+async fn under_way(environment: Environment) -> Result<UnderWay> {
+    let writer = environment
+        .writer()
+        .variable("TAPEDECK_DATABASE_LOCK_TIMEOUT_MS", "300")
+        .variable("TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", "1000")
+        .start()
+        .await?;
+    writer.wait_ready().await?;
+    let sql = environment.sql().await?;
+    let session = Session::new();
+    feed(&environment, &[session.batch(0, &[("click", "0")])]).await?;
+    wait_stored(&sql, &session, 1).await?;
+    Ok(UnderWay { environment, writer, sql, session })
+}
+
+impl UnderWay {
+    /// Feeds a batch and sees it retried at least `times`; then `mend`s, and sees it stored.
+    async fn waits_out(&self, times: f64, mend: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+        let retries = || figure(&self.writer, "tapedeck_writer_retries_total", &[]);
+        let before = retries().await?;
+        feed(&self.environment, &[self.session.batch(10, &[("click", "1"); 5])]).await?;
+        eventually("the batch is retried", PATIENCE, async || match retries().await {
+            Ok(now) if now >= before + times => Ok(()),
+            other => Err(format!("{other:?}, before {before}")),
+        })
+        .await?;
+        ensure!(self.writer.readiness().await?.is_err(), "ready while nothing can be written");
+        mend().await?;
+        wait_stored(&self.environment.sql().await?, &self.session, 6).await?;
+        wait_committed(&self.environment).await?;
+        let letters = self.environment.topic("replay-dead-letters");
+        ensure!(self.environment.records().read_all(&letters).await?.is_empty());
+        let revoked = [("change", "revoked")];
+        let moved = figure(&self.writer, "tapedeck_writer_rebalanced_partitions_total", &revoked);
+        ensure!(moved.await? == 0.0, "partitions were given up");
+        self.writer.wait_ready().await
+    }
+
+    async fn execute(&self, statements: &str) -> Result<()> {
+        Ok(self.sql.batch_execute(statements).await?)
+    }
+}
+
+async fn shared() -> Result<UnderWay> {
+    under_way(Environment::new(Stack::shared().await?).await?).await
+}
+
+#[tokio::test]
+async fn a_locked_table_is_waited_out() -> Result<()> {
+    let it = shared().await?;
+    it.execute("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await?;
+    it.waits_out(3.0, async || it.execute("COMMIT").await).await
+}
+
+#[tokio::test]
+async fn a_missing_column_is_waited_out() -> Result<()> {
+    let it = shared().await?;
+    it.execute("ALTER TABLE events RENAME COLUMN event_data TO moved").await?;
+    it.waits_out(3.0, async || {
+        it.execute("ALTER TABLE events RENAME COLUMN moved TO event_data").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_read_only_server_is_waited_out() -> Result<()> {
+    let it = shared().await?;
+    let database: String = it.sql.query_one("SELECT current_database()", &[]).await?.get(0);
+    let end_sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    it.execute(&format!(
+        "ALTER DATABASE \"{database}\" SET default_transaction_read_only = on; {end_sessions}"
+    ))
+    .await?;
+    it.waits_out(3.0, async || {
+        it.execute(&format!(
+            "ALTER DATABASE \"{database}\" RESET default_transaction_read_only; {end_sessions}"
+        ))
+        .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_missing_permission_is_waited_out() -> Result<()> {
+    let it = shared().await?;
+    // The owner's own rights can be revoked, but a superuser has all: so a trigger refuses.
+    it.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         RAISE insufficient_privilege; END $$; \
+         CREATE TRIGGER refuse BEFORE INSERT ON replays FOR EACH STATEMENT \
+         EXECUTE FUNCTION refuse(); \
+         CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH STATEMENT \
+         EXECUTE FUNCTION refuse()",
+    )
+    .await?;
+    it.waits_out(3.0, async || {
+        it.execute("DROP TRIGGER refuse ON replays; DROP TRIGGER refuse ON events").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_deleted_parent_is_made_again() -> Result<()> {
+    let it = shared().await?;
+    // The writer remembers the replay as stored; the foreign key tells it otherwise.
+    it.execute("DELETE FROM events; DELETE FROM replays").await?;
+    feed(&it.environment, &[it.session.batch(10, &[("click", "1"); 5])]).await?;
+    wait_stored(&it.sql, &it.session, 5).await?;
+    let cause = [("cause", "parent_gone")];
+    ensure!(figure(&it.writer, "tapedeck_writer_retries_total", &cause).await? >= 1.0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_disk_is_waited_out() -> Result<()> {
+    let it = shared().await?;
+    // A table space on a file system of its own, small and full.
+    let folder = tempfile::Builder::new().prefix("tapedeck-small-disk-").tempdir()?;
+    let mount = Mount::small(folder.path())?;
+    it.execute(&format!("CREATE TABLESPACE \"{}\" LOCATION '{}'", mount.name, mount.space)).await?;
+    it.execute(&format!("ALTER TABLE events_2026_10 SET TABLESPACE \"{}\"", mount.name)).await?;
+    mount.fill()?;
+    let big = format!("\"{}\"", "x".repeat(7_000));
+    let events = vec![("click", big.as_str()); 200];
+    feed(&it.environment, &[it.session.batch(100, &events)]).await?;
+    let retries = || figure(&it.writer, "tapedeck_writer_retries_total", &[]);
+    eventually("the batch is retried", PATIENCE, async || match retries().await {
+        Ok(now) if now >= 3.0 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
+    mount.empty()?;
+    wait_stored(&it.environment.sql().await?, &it.session, 201).await?;
+    wait_committed(&it.environment).await?;
+    let letters = it.environment.topic("replay-dead-letters");
+    ensure!(it.environment.records().read_all(&letters).await?.is_empty());
+    it.writer.terminate().await?;
+    it.execute("DROP TABLE events CASCADE").await?;
+    it.execute(&format!("DROP TABLESPACE \"{}\"", mount.name)).await
+}
+
+/// A file system in memory, unmounted when dropped.
+struct Mount {
+    name: String,
+    path: String,
+    space: String,
+}
+
+impl Mount {
+    fn small(folder: &std::path::Path) -> Result<Self> {
+        let path = folder.display().to_string();
+        run("mount", &["-t", "tmpfs", "-o", "size=4m,mode=0755", "tmpfs", &path])?;
+        let mount = Self {
+            name: format!("small-{}", uuid::Uuid::new_v4().simple()),
+            space: format!("{path}/space"),
+            path,
+        };
+        std::fs::create_dir(&mount.space)?;
+        run("chown", &["postgres", &mount.space])?;
+        run("chmod", &["0755", &mount.path])?;
+        Ok(mount)
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) -> Result<()> {
+        let ballast = format!("{}/ballast", self.path);
+        // Ends with "no space left", which is what is wanted.
+        let _ = std::fs::write(&ballast, vec![0; 8 << 20]);
+        ensure!(std::fs::write(format!("{}/more", self.path), [0; 65_536]).is_err());
+        Ok(())
+    }
+
+    fn empty(&self) -> Result<()> {
+        for file in ["ballast", "more"] {
+            std::fs::remove_file(format!("{}/{file}", self.path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = run("umount", &["-l", &self.path]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let status = std::process::Command::new(program).args(arguments).status()?;
+    ensure!(status.success(), "{program} {arguments:?}: {status}");
+    Ok(())
+}
+
+/// Stops Postgres for `away`, then sees everything stored.
+async fn survives_without_postgres(away: Duration) -> Result<()> {
+    let stack = Stack::shared().await?;
+    let mut postgres = stack.private_postgres().await?;
+    let environment = Environment::on(stack.folder(), stack.kafka(), &postgres).await?;
+    let it = under_way(environment).await?;
+    postgres.kill().await?;
+    let feeding = async {
+        // Recorders go on all the while.
+        let steps = 20;
+        for step in 0..steps {
+            feed(&it.environment, &[it.session.batch(100 + step * 10, &[("click", "1"); 10])])
+                .await?;
+            tokio::time::sleep(away / u32::try_from(steps)?).await;
+        }
+        anyhow::Ok(())
+    };
+    feeding.await?;
+    ensure!(it.writer.readiness().await?.is_err(), "ready without Postgres");
+    postgres.restart().await?;
+    wait_stored(&it.environment.sql().await?, &it.session, 201).await?;
+    wait_committed(&it.environment).await?;
+    let revoked = [("change", "revoked")];
+    let moved = figure(&it.writer, "tapedeck_writer_rebalanced_partitions_total", &revoked).await?;
+    ensure!(moved == 0.0, "partitions were given up");
+    it.writer.wait_ready().await
+}
+
+#[tokio::test]
+async fn postgres_away_costs_nothing_but_time() -> Result<()> {
+    survives_without_postgres(Duration::from_secs(8)).await
+}
+
+#[tokio::test]
+#[ignore = "takes a minute; test.sh --full"]
+async fn postgres_away_for_a_minute_costs_nothing_but_time() -> Result<()> {
+    survives_without_postgres(Duration::from_secs(60)).await
+}

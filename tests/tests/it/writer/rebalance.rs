@@ -1,0 +1,98 @@
+//! Writers that join and leave, and months that get their partition, while data flow.
+
+use anyhow::{Result, ensure};
+use tests::stack::{Environment, Stack, eventually};
+
+use super::support::{
+    NOON_MS, PATIENCE, Session, check_accounts, feed, reaches, wait_committed, wait_stored,
+};
+
+#[tokio::test]
+async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let start = || environment.writer().variable("TAPEDECK_BATCH_ROWS", "200").start();
+    let first = start().await?;
+    first.wait_ready().await?;
+    let sessions: Vec<_> = (0..12).map(|_| Session::new()).collect();
+    let round = |number: u64| -> Vec<_> {
+        sessions.iter().map(|it| it.batch(number * 10, &[("scroll", "[0,1]"); 10])).collect()
+    };
+    let feeding = async {
+        for number in 0..40 {
+            feed(&environment, &round(number)).await?;
+        }
+        anyhow::Ok(())
+    };
+    let moving = async {
+        let second = start().await?;
+        reaches(&second, "tapedeck_writer_events_written_total", |it| it > 0.0).await?;
+        let third = start().await?;
+        third.wait_ready().await?;
+        ensure!(second.terminate().await?.success(), "{}", second.log());
+        third.kill()?;
+        anyhow::Ok(())
+    };
+    let (fed, moved) = tokio::join!(feeding, moving);
+    fed?;
+    moved?;
+    let sql = environment.sql().await?;
+    for session in &sessions {
+        wait_stored(&sql, session, 400).await?;
+    }
+    wait_committed(&environment).await?;
+    check_accounts(&first).await?;
+    let total: i64 = sql.query_one("SELECT count(*) FROM events", &[]).await?.get(0);
+    assert_eq!(total, 12 * 400);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_late_month_gets_its_partition_while_writers_run() -> Result<()> {
+    const HALF_A_YEAR_MS: i64 = 183 * 24 * 3_600_000;
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let sql = environment.sql().await?;
+    let writers = [environment.writer().start().await?, environment.writer().start().await?];
+    for writer in &writers {
+        writer.wait_ready().await?;
+    }
+    let current: Vec<_> = (0..6).map(|_| Session::new()).collect();
+    let late: Vec<_> = (0..6).map(|_| Session::beginning(NOON_MS - HALF_A_YEAR_MS)).collect();
+    // Rows of that month lie in the default partition already.
+    let stray = Session::beginning(NOON_MS - HALF_A_YEAR_MS);
+    let user = "INSERT INTO users (user_id, created_at) VALUES ($1, now())";
+    sql.execute(user, &[&stray.user_id]).await?;
+    sql.execute(
+        "INSERT INTO replays (replay_id, user_id, start_time, initial_url, user_as_of) \
+         VALUES ($1, $2, now(), '/', now())",
+        &[&stray.replay_id, &stray.user_id],
+    )
+    .await?;
+    sql.execute(
+        "INSERT INTO events (event_id, replay_id, timestamp, event_type, event_data) \
+         VALUES (least_event_id('2026-04-15T12:00:00Z'), $1, '2026-04-15T12:00:00Z', 'click', '1')",
+        &[&stray.replay_id],
+    )
+    .await?;
+    for number in 0..10 {
+        let sessions = current.iter().chain(&late);
+        let records: Vec<_> =
+            sessions.map(|it| it.batch(number * 10, &[("scroll", "[0,1]"); 10])).collect();
+        feed(&environment, &records).await?;
+    }
+    for session in current.iter().chain(&late) {
+        wait_stored(&sql, session, 100).await?;
+    }
+    eventually("the month has its partition", PATIENCE, async || {
+        let placed = "SELECT count(*) FROM events_2026_04";
+        match sql.query_one(placed, &[]).await.map(|row| row.get::<_, i64>(0)) {
+            Ok(601) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    let strays: i64 = sql.query_one("SELECT count(*) FROM events_default", &[]).await?.get(0);
+    assert_eq!(strays, 0);
+    let letters = environment.topic("replay-dead-letters");
+    assert!(environment.records().read_all(&letters).await?.is_empty());
+    Ok(())
+}
