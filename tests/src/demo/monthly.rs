@@ -8,8 +8,8 @@ use tokio_postgres::Client;
 
 use crate::recordings::Session;
 use crate::stack::Addresses;
+use crate::stack::launch::Launch;
 use crate::stack::paths::built_program;
-use crate::stack::process::Launch;
 
 /// How long a command of the reporter may take.
 const COMMAND_WITHIN: Duration = Duration::from_secs(60);

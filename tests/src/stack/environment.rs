@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
+use super::command::CommandBuilder;
 use super::kafka::Kafka;
+use super::launch::Launch;
+use super::paths::built_program;
 use super::postgres::{self, Postgres};
 use super::records::Records;
-use super::service::{CommandBuilder, Program, ServiceBuilder};
+use super::service::{Program, ServiceBuilder};
 use super::{Folder, Stack};
 
 /// Partitions of each topic: more than one, so that order is nowhere taken for granted.
@@ -166,8 +169,22 @@ impl Environment {
         Records::new(&self.brokers)
     }
 
+    /// A program with the environment's settings, of which `variables` may overrule some.
+    pub(super) fn launch(
+        &self,
+        program: Program,
+        variables: Vec<(String, String)>,
+    ) -> Result<Launch> {
+        let name = program.name();
+        let number = self.processes.fetch_add(1, Ordering::Relaxed) + 1;
+        let log = self.folder.join(format!("{number:03}-{name}.log"));
+        let settings = self.settings().map(|(name, value)| (name.to_owned(), value));
+        let launch = Launch::new(name, built_program(name)?, log);
+        Ok(launch.variables(settings).variables(variables))
+    }
+
     /// The settings that all of the environment's processes get.
-    pub(super) fn variables(&self) -> [(&'static str, String); 12] {
+    fn settings(&self) -> [(&'static str, String); 12] {
         let any_port = "127.0.0.1:0";
         [
             ("TAPEDECK_LOG_FORMAT", "json".to_owned()),
@@ -183,11 +200,5 @@ impl Environment {
             ("TAPEDECK_CONSUMER_GROUP", self.name.clone()),
             ("TAPEDECK_DATABASE_URL", self.database_url.clone()),
         ]
-    }
-
-    /// A file for the log of the next process.
-    pub(super) fn next_log(&self, program: Program) -> PathBuf {
-        let number = self.processes.fetch_add(1, Ordering::Relaxed) + 1;
-        self.folder.join(format!("{number:03}-{}.log", program.name()))
     }
 }

@@ -9,9 +9,10 @@ use nix::sys::signal::Signal;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::launch::Launch;
 use super::paths;
 use super::ports::{self, free_port};
-use super::process::{Launch, Process};
+use super::process::Process;
 
 /// How long the one download may take.
 const FETCH_WITHIN: Duration = Duration::from_secs(600);

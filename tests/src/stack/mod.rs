@@ -26,12 +26,14 @@
 //! to use it.
 //!
 //! Nothing outlives the process that started it, whatever ends that one: the kernel kills the
-//! children with it ([`process`]), and the folder's remover sees its end ([`folder`]).
+//! children with it ([`launch`]), and the folder's remover sees its end ([`folder`]).
 
 pub mod addresses;
+pub mod command;
 pub mod environment;
 pub mod folder;
 pub mod kafka;
+pub mod launch;
 pub mod metrics;
 pub mod paths;
 pub mod ports;
@@ -47,6 +49,7 @@ use anyhow::Result;
 use tokio::sync::OnceCell;
 
 pub use addresses::Addresses;
+pub use command::CommandOutput;
 pub use environment::Environment;
 pub use folder::Folder;
 pub use kafka::Kafka;

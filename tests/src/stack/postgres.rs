@@ -10,8 +10,9 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, Uid, User};
 use tokio_postgres::{Client, NoTls};
 
+use super::launch::Launch;
 use super::ports;
-use super::process::{self, Launch, Process};
+use super::process::{self, Process};
 use super::wait::eventually;
 
 /// The oldest version that the tables work with.

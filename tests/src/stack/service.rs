@@ -1,16 +1,15 @@
-//! The services' processes, and the one-off commands of their programs.
+//! The services' processes.
 
 use std::net::SocketAddr;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use nix::sys::signal::Signal;
 
 use super::environment::Environment;
 use super::metrics::Metrics;
-use super::paths::built_program;
-use super::process::{Launch, Process};
+use super::process::Process;
 use super::wait::eventually;
 
 /// How long a service may take until it listens.
@@ -19,8 +18,6 @@ const LISTEN_WITHIN: Duration = Duration::from_secs(60);
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How long a service may drain before it counts as stuck: more than its own deadline.
 const DRAIN_WITHIN: Duration = Duration::from_secs(90);
-/// How long a one-off command may take.
-const COMMAND_WITHIN: Duration = Duration::from_secs(120);
 /// How long an answer of an admin port may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -82,7 +79,8 @@ impl<'a> ServiceBuilder<'a> {
     /// When the program has not been built, or ends or takes too long before it listens.
     pub async fn start(self) -> Result<Service> {
         let Self { environment, program, variables } = self;
-        let process = launch(environment, program, variables)?
+        let process = environment
+            .launch(program, variables)?
             .arguments([program.service_command()])
             .start()?;
         let address = async |role| {
@@ -100,18 +98,6 @@ impl<'a> ServiceBuilder<'a> {
         let http = reqwest::Client::builder().no_proxy().timeout(ADMIN_TIMEOUT).build()?;
         Ok(Service { process, admin, public, http })
     }
-}
-
-/// A program with the environment's settings, of which `variables` may overrule some.
-fn launch(
-    environment: &Environment,
-    program: Program,
-    variables: Vec<(String, String)>,
-) -> Result<Launch> {
-    let launch =
-        Launch::new(program.name(), built_program(program.name())?, environment.next_log(program));
-    let settings = environment.variables().map(|(name, value)| (name.to_owned(), value));
-    Ok(launch.variables(settings).variables(variables))
 }
 
 /// Finds the address that a service logged once it listened.
@@ -244,82 +230,6 @@ impl Service {
     /// When it has ended.
     pub fn thaw(&self) -> Result<()> {
         self.process.thaw()
-    }
-}
-
-/// A one-off command about to be run.
-#[derive(Debug)]
-#[must_use]
-pub struct CommandBuilder<'a> {
-    environment: &'a Environment,
-    program: Program,
-    arguments: Vec<String>,
-    variables: Vec<(String, String)>,
-}
-
-impl<'a> CommandBuilder<'a> {
-    pub(super) fn new(environment: &'a Environment, program: Program) -> Self {
-        Self { environment, program, arguments: Vec::new(), variables: Vec::new() }
-    }
-
-    /// Adds arguments.
-    pub fn arguments<A: Into<String>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
-        self.arguments.extend(arguments.into_iter().map(Into::into));
-        self
-    }
-
-    /// Sets a setting by its environment variable; the later of two wins, also over the
-    /// environment's own.
-    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.variables.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// Runs it to its end.
-    ///
-    /// # Errors
-    /// When the program has not been built or does not end in time. That it fails is no error
-    /// here: see [`CommandOutput::success`].
-    pub async fn run(self) -> Result<CommandOutput> {
-        let Self { environment, program, arguments, variables } = self;
-        let line = format!("{} {}", program.name(), arguments.join(" "));
-        let output = tempfile::NamedTempFile::new_in(environment.folder())?;
-        let process = launch(environment, program, variables)?
-            .arguments(arguments)
-            .output(output.path())
-            .start()?;
-        let status = process.wait_for_exit(COMMAND_WITHIN).await?;
-        let stdout = std::fs::read(output.path())?;
-        Ok(CommandOutput { line, status, stdout, stderr: process.log() })
-    }
-}
-
-/// How a one-off command ended.
-#[derive(Debug)]
-pub struct CommandOutput {
-    line: String,
-    /// How it ended.
-    pub status: ExitStatus,
-    /// What it wrote to its standard output.
-    pub stdout: Vec<u8>,
-    /// What it wrote to its standard error: its log and its messages.
-    pub stderr: String,
-}
-
-impl CommandOutput {
-    /// The standard output of a command that must have succeeded, as text.
-    ///
-    /// # Errors
-    /// When it failed, with its standard error; when its output is not UTF-8.
-    pub fn success(self) -> Result<String> {
-        ensure!(
-            self.status.success(),
-            "`{}` failed ({}):\n{}",
-            self.line,
-            self.status,
-            self.stderr
-        );
-        String::from_utf8(self.stdout).context("the output is not UTF-8")
     }
 }
 

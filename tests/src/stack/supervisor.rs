@@ -3,10 +3,10 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
@@ -193,33 +193,34 @@ pub async fn run_detached(
         .stderr(log)
         .spawn()
         .context("cannot start setsid")?;
-    let ready = eventually("the stack is ready", UP_WITHIN, async || {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(Err(status.to_string())),
-            Err(error) => return Ok(Err(error.to_string())),
-            Ok(None) => {}
+    let outcome = tokio::select! {
+        outcome = come_up(home, &mut child) => outcome,
+        () = stop.cancelled() => Err(anyhow!("interrupted")),
+    };
+    if outcome.is_err() && child.try_wait()?.is_none() {
+        signal::kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+        child.wait()?;
+    }
+    outcome
+}
+
+/// Waits until the stack that the child runs is ready.
+async fn come_up(home: &Home, child: &mut Child) -> Result<Addresses> {
+    let outcome = eventually("the stack is ready", UP_WITHIN, async || {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Ok(Err(status));
         }
         match home.state() {
             Ok(State::Running { addresses, .. }) => Ok(Ok(addresses)),
             Ok(state) => Err(format!("{state:?}")),
             Err(error) => Err(format!("{error:#}")),
         }
-    });
-    tokio::select! {
-        ready = ready => match ready? {
-            Ok(addresses) => Ok(addresses),
-            Err(ended) => {
-                let said = fs::read_to_string(home.log_file()).unwrap_or_default();
-                bail!("the stack {} did not come up ({ended}):\n{said}", home.name)
-            }
-        },
-        () = stop.cancelled() => {
-            let pid = Pid::from_raw(i32::try_from(child.id())?);
-            signal::kill(pid, Signal::SIGTERM)?;
-            child.wait()?;
-            bail!("interrupted")
-        }
-    }
+    })
+    .await?;
+    outcome.map_err(|status| {
+        let said = fs::read_to_string(home.log_file()).unwrap_or_default();
+        anyhow!("the stack {} did not come up ({status}):\n{said}", home.name)
+    })
 }
 
 /// Stops a stack and waits until it is gone; says whether there was one.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tests::stack::process::{Launch, Process};
+use tests::stack::launch::Launch;
+use tests::stack::process::Process;
 use tests::stack::supervisor::{Home, State};
 use tests::stack::{Addresses, eventually, postgres};
 
