@@ -4,6 +4,10 @@
 //! begins. In REPEATABLE READ the first statement takes the snapshot: a reporter that waited for
 //! the lock inside its transaction would count what was there before it waited, and write those
 //! older counts over the newer ones of whom it waited for.
+//!
+//! Since it is the session's, a pooler in between must leave each client its own session.
+
+use std::time::Duration;
 
 use common::database::Session;
 use common::database::error_code::SqlState;
@@ -29,6 +33,18 @@ struct Answer {
     done: bool,
 }
 
+/// Why the lock could be neither had, nor seen with another, nor given back. The session is closed
+/// then, and the lock goes with it.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The database refused or went away.
+    #[error("the reporters' lock: {0}")]
+    Database(#[from] diesel::result::Error),
+    /// The database did not answer.
+    #[error("the reporters' lock: no answer within {} s", .0.as_secs())]
+    NoAnswer(Duration),
+}
+
 /// A session that holds the lock. Dropping it closes the session, with which the lock goes.
 pub struct LockedSession(Session);
 
@@ -40,12 +56,13 @@ pub enum Attempt {
     AnotherAtWork(Session),
 }
 
-/// Takes the lock if it is free.
+/// Takes the lock if it is free; the database may take `within` to answer.
 ///
 /// # Errors
-/// What the database says; the session is closed then.
-pub async fn try_acquire(mut session: Session) -> QueryResult<Attempt> {
-    let answer: Answer = diesel::sql_query(TRY_LOCK).get_result(&mut session.connection).await?;
+/// See [`LockError`].
+pub async fn try_acquire(mut session: Session, within: Duration) -> Result<Attempt, LockError> {
+    let question = diesel::sql_query(TRY_LOCK).get_result(&mut session.connection);
+    let answer: Answer = answered(question, within).await??;
     Ok(match answer.done {
         true => Attempt::Locked(LockedSession(session)),
         false => Attempt::AnotherAtWork(session),
@@ -53,20 +70,21 @@ pub async fn try_acquire(mut session: Session) -> QueryResult<Attempt> {
 }
 
 /// Takes the lock once it is free, however long that takes: each request to the database is
-/// bounded by its time-outs, and repeated when they pass.
+/// bounded by its time-outs and by `within`, which is longer, and repeated when the former pass.
 ///
 /// # Errors
-/// What the database says; the session is closed then.
-pub async fn acquire(mut session: Session) -> QueryResult<LockedSession> {
+/// See [`LockError`].
+pub async fn acquire(mut session: Session, within: Duration) -> Result<LockedSession, LockError> {
     loop {
         session.error_codes.take();
-        match diesel::sql_query(LOCK).execute(&mut session.connection).await {
+        let request = diesel::sql_query(LOCK).execute(&mut session.connection);
+        match answered(request, within).await? {
             Ok(_) => return Ok(LockedSession(session)),
             Err(error) => match session.error_codes.take() {
                 Some(LOCK_NOT_AVAILABLE | QUERY_CANCELED) => {
                     tracing::info!("another reporter is still at work; waiting");
                 }
-                _ => return Err(error),
+                _ => return Err(error.into()),
             },
         }
     }
@@ -81,11 +99,21 @@ impl LockedSession {
     /// Gives the lock back, so that it is free when this returns.
     ///
     /// # Errors
-    /// What the database says; the session is closed then.
-    pub async fn release(self) -> QueryResult<Session> {
+    /// See [`LockError`].
+    pub async fn release(self, within: Duration) -> Result<Session, LockError> {
         let Self(mut session) = self;
-        let answer: Answer = diesel::sql_query(UNLOCK).get_result(&mut session.connection).await?;
-        debug_assert!(answer.done, "the lock was held");
+        let request = diesel::sql_query(UNLOCK).get_result(&mut session.connection);
+        let answer: Answer = answered(request, within).await??;
+        if !answer.done {
+            tracing::warn!("the lock was not held: does a pooler share sessions between clients?");
+        }
         Ok(session)
     }
+}
+
+async fn answered<T>(
+    request: impl Future<Output = QueryResult<T>>,
+    within: Duration,
+) -> Result<QueryResult<T>, LockError> {
+    tokio::time::timeout(within, request).await.map_err(|_| LockError::NoAnswer(within))
 }

@@ -1,7 +1,5 @@
 //! Rolling up once, on request.
 
-use anyhow::Context;
-
 use crate::lock::{self, Attempt};
 use crate::options::{Format, OneOffOptions};
 use crate::plan::Scope;
@@ -25,12 +23,13 @@ pub enum OneOff {
 /// # Errors
 /// Why nothing was stored.
 pub async fn run(options: &OneOffOptions, scope: Scope) -> anyhow::Result<OneOff> {
+    let answer_timeout = options.database.answer_timeout();
     let session = options.database.connect(APPLICATION_NAME).await?;
     let attempt = match options.wait {
-        true => lock::acquire(session).await.map(Attempt::Locked),
-        false => lock::try_acquire(session).await,
+        true => lock::acquire(session, answer_timeout).await.map(Attempt::Locked),
+        false => lock::try_acquire(session, answer_timeout).await,
     };
-    let mut locked = match attempt.context("cannot take the reporters' lock")? {
+    let mut locked = match attempt? {
         Attempt::Locked(locked) => locked,
         Attempt::AnotherAtWork(_) => {
             tracing::error!("another reporter is at work; try again later, or with --wait");
@@ -40,7 +39,7 @@ pub async fn run(options: &OneOffOptions, scope: Scope) -> anyhow::Result<OneOff
     let rolled_up = rollup::run(&mut locked, scope, options.limits.rollup_timeout()).await?;
     // Released rather than left to the closing of the session, of which Postgres learns a moment
     // after this process has ended: a next command could find itself the second.
-    locked.release().await.context("cannot release the reporters' lock")?;
+    locked.release(answer_timeout).await?;
     let generated_at = rolled_up.generated_at;
     let stored: Vec<StoredReport> =
         rolled_up.reports.into_iter().map(|report| StoredReport { report, generated_at }).collect();

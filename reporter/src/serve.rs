@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::APPLICATION_NAME;
 use crate::health::LoopHealth;
-use crate::lock::{self, Attempt};
+use crate::lock::{self, Attempt, LockError};
 use crate::metrics::{Outcome, ReporterMetrics};
 use crate::options::ServeOptions;
 use crate::plan::{Kind, Scope};
@@ -66,9 +66,9 @@ enum TurnError {
     /// Postgres cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The lock could be neither had nor seen with another.
-    #[error("cannot take or release the reporters' lock: {0}")]
-    Lock(#[from] diesel::result::Error),
+    /// The lock could be neither had nor seen with another, nor given back.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The roll-up failed.
     #[error(transparent)]
     Rollup(#[from] RollupError),
@@ -126,10 +126,9 @@ impl RollupLoop<'_> {
     async fn roll_up(&mut self, scope: Scope, kind: Kind) -> Result<Option<Rollup>, TurnError> {
         let database = &self.options.database;
         let within = self.options.limits.rollup_timeout();
-        let around = [database.database_connect_timeout_ms, database.database_statement_timeout_ms]
-            .map(|millis| Duration::from_millis(millis.into()))
-            .iter()
-            .sum::<Duration>();
+        // Connecting, taking the lock and giving it back.
+        let connect = Duration::from_millis(database.database_connect_timeout_ms.into());
+        let around = connect + 2 * database.answer_timeout();
         self.health.alive_and_back_within(within + around + LIVENESS_MARGIN);
 
         let started = Instant::now();
@@ -153,14 +152,15 @@ impl RollupLoop<'_> {
             Some(session) => session,
             None => self.connect().await?,
         };
-        match lock::try_acquire(session).await? {
+        let answer_timeout = self.options.database.answer_timeout();
+        match lock::try_acquire(session, answer_timeout).await? {
             Attempt::AnotherAtWork(session) => {
                 self.session = Some(session);
                 Ok(None)
             }
             Attempt::Locked(mut locked) => {
                 let done = rollup::run(&mut locked, scope, within).await?;
-                self.session = Some(locked.release().await?);
+                self.session = Some(locked.release(answer_timeout).await?);
                 Ok(Some(done))
             }
         }

@@ -39,8 +39,10 @@ impl From<&StoredReport> for Line {
 /// When they cannot be read.
 pub async fn run(options: &ShowOptions) -> anyhow::Result<()> {
     let mut session = options.database.connect(APPLICATION_NAME).await?;
-    let stored = store::load(&mut session.connection, options.from, options.to)
+    let loading = store::load(&mut session.connection, options.from, options.to);
+    let stored = tokio::time::timeout(options.database.answer_timeout(), loading)
         .await
+        .context("the database does not answer")?
         .context("cannot read the reports")?;
     print!("{}", render(&stored, options.format)?);
     Ok(())

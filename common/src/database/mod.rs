@@ -112,6 +112,13 @@ impl DatabaseOptions {
             + " -c TimeZone=UTC"
     }
 
+    /// How long to wait for the answer to one statement before taking the server for frozen: one
+    /// that works ends the statement earlier.
+    pub fn answer_timeout(&self) -> Duration {
+        let statement = Duration::from_millis(self.database_statement_timeout_ms.into());
+        statement + Duration::from_millis(self.database_dead_peer_timeout_ms.into())
+    }
+
     /// Opens a session whose server side carries the time-outs, under the name `application`.
     ///
     /// # Errors

@@ -168,6 +168,32 @@ async fn an_outage_of_postgres_is_waited_out() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_frozen_postgres_is_given_up_and_found_again() -> Result<()> {
+    let stack = Stack::shared().await?;
+    let server = stack.private_postgres().await?;
+    let environment = Environment::on(stack.folder(), stack.kafka(), &server).await?;
+    let fixture = Fixture::of(environment).await?;
+    let reporter = fixture
+        .environment
+        .reporter()
+        .variable("TAPEDECK_REPORTER_INTERVAL_SECONDS", "1")
+        .variable("TAPEDECK_REPORTER_ROLLUP_TIMEOUT_SECONDS", "2")
+        .variable("TAPEDECK_DATABASE_CONNECT_TIMEOUT_MS", "1000")
+        .variable("TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", "1000")
+        .variable("TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", "1000")
+        .start()
+        .await?;
+    reporter.wait_ready().await?;
+    // Its host still acknowledges every packet, so that only the reporter's own time-outs help.
+    server.freeze()?;
+    let failed = [("outcome", "failure")];
+    reporter.wait_for_metric(RUNS, &failed, DEADLINE, |runs| runs > 1.0).await?;
+    assert!(reporter.readiness().await?.is_err());
+    server.thaw()?;
+    reporter.wait_ready().await
+}
+
+#[tokio::test]
 async fn a_termination_gives_up_a_roll_up_under_way() -> Result<()> {
     let fixture = Fixture::new().await?;
     fixture.add_user("now()").await?;
