@@ -82,6 +82,10 @@ pub fn envelope(outcomes: Outcomes) -> Response {
 /// is, and all for want of Kafka, the request as a whole gets 503: there is nothing to take
 /// apart, the same bytes are to be sent again. Else 207.
 pub fn lines(outcomes: Outcomes) -> Response {
+    let outcomes: Outcomes = outcomes
+        .into_iter()
+        .map(|(line, outcome)| (line, outcome.map_err(|problem| problem.at_line(line))))
+        .collect();
     let refusals: Vec<&Problem> =
         outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err()).collect();
     let waiting: Vec<&Problem> =
@@ -115,11 +119,11 @@ mod tests {
     const GOOD: Accepted = Accepted { events: 2, webstates: 1 };
 
     fn bad() -> Problem {
-        Problem::new(Kind::Invalid, "is missing").at_path("/replay").at_line(3)
+        Problem::new(Kind::Invalid, "is missing").at_path("/replay")
     }
 
     fn later() -> Problem {
-        Problem::new(Kind::KafkaUnreachable, "later").at_line(4)
+        Problem::new(Kind::KafkaUnreachable, "later")
     }
 
     async fn check(outcomes: Outcomes, status: u16, retry_after: Option<&str>, expected: &Value) {

@@ -1,0 +1,13 @@
+//! The gateway, asked as recorders ask it, and what it leaves in Kafka.
+
+mod bodies;
+mod bombs;
+mod browsers;
+mod draining;
+mod keys;
+mod lines;
+mod metrics;
+mod outages;
+mod records;
+mod statuses;
+mod support;
