@@ -34,8 +34,6 @@ pub(super) enum Rebalance {
 pub(super) struct LaneContext {
     metrics: WriterMetrics,
     rebalances: Mutex<Vec<Rebalance>>,
-    /// How many offset commits were answered, and whether the last one succeeded.
-    commits: Mutex<(u64, bool)>,
     /// By topic and partition: when the newest record written was appended to Kafka.
     written_until: Mutex<HashMap<(String, i32), Timestamp>>,
     closing: AtomicBool,
@@ -46,7 +44,6 @@ impl LaneContext {
         Self {
             metrics,
             rebalances: Mutex::default(),
-            commits: Mutex::new((0, true)),
             written_until: Mutex::default(),
             closing: AtomicBool::new(false),
         }
@@ -56,11 +53,6 @@ impl LaneContext {
     pub(super) fn next_rebalance(&self) -> Option<Rebalance> {
         let mut rebalances = lock(&self.rebalances);
         (!rebalances.is_empty()).then(|| rebalances.remove(0))
-    }
-
-    /// How many offset commits were answered so far, and whether the last one succeeded.
-    pub(super) fn commits_answered(&self) -> (u64, bool) {
-        *lock(&self.commits)
     }
 
     /// Notes how far a partition is written, for its lag in seconds.
@@ -150,18 +142,6 @@ impl ConsumerContext for LaneContext {
         } else {
             Rebalance::Revoke(partitions)
         });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        let mut commits = lock(&self.commits);
-        *commits = (commits.0 + 1, result.is_ok());
-        drop(commits);
-        let outcome = if result.is_ok() { "committed" } else { "failed" };
-        self.metrics.offset_commits.with_label_values(&[outcome]).inc();
-        if let Err(error) = result {
-            // Harmless: each commit is of everything settled, so the next one covers it.
-            tracing::warn!(%error, "offsets not committed");
-        }
     }
 }
 

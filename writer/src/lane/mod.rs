@@ -4,6 +4,7 @@
 //! at most two batches are held. Everything that happens to the lane happens in [`Lane::run`],
 //! in order: outcomes, rebalances, handing over, polling.
 
+mod commits;
 mod context;
 mod offsets;
 
@@ -15,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::kafka::unique_client_id;
 use common::time::Timestamp;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use common::topics::TopicOptions;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -30,6 +32,7 @@ use crate::metrics::WriterMetrics;
 use crate::options::RunOptions;
 use crate::record::{NewerSchema, Partition, Record, Topic};
 use crate::settle::{Handover, Outcome, Settler};
+use commits::Commits;
 use context::{LaneContext, Rebalance, assign, unassign};
 
 /// The longest wait for anything before the lane looks around again.
@@ -94,7 +97,8 @@ pub enum LaneError {
 
 /// A lane.
 pub struct Lane {
-    consumer: BaseConsumer<LaneContext>,
+    consumer: Arc<BaseConsumer<LaneContext>>,
+    commits: Commits,
     parts: LaneParts,
     handovers: mpsc::Sender<Handover>,
     outcomes: Receiver<Outcome>,
@@ -108,7 +112,6 @@ pub struct Lane {
     full_since: Option<Instant>,
     paused: bool,
     halted: bool,
-    commits_asked: u64,
     /// The next offset of each partition of which something is settled.
     settled: BTreeMap<Partition, i64>,
     /// What this lane last added to the gauge of bytes held.
@@ -149,12 +152,15 @@ impl Lane {
         let context = LaneContext::new(parts.metrics.clone());
         let consumer: BaseConsumer<LaneContext> =
             consumer_config(number, &parts.options)?.create_with_context(context)?;
+        let consumer = Arc::new(consumer);
+        let commits = Commits::start(consumer.clone(), parts.metrics.clone())?;
         let topics = &parts.options.topics;
         consumer.subscribe(&[&topics.events(), &topics.webstates()])?;
         let (handovers, handovers_receiver) = mpsc::channel(1);
         let (outcomes_sender, outcomes) = sync_channel(1);
         let lane = Self {
             consumer,
+            commits,
             parts,
             handovers,
             outcomes,
@@ -166,7 +172,6 @@ impl Lane {
             full_since: None,
             paused: false,
             halted: false,
-            commits_asked: 0,
             settled: BTreeMap::new(),
             held_bytes: 0,
         };
@@ -189,6 +194,7 @@ impl Lane {
         while !stop.is_cancelled() {
             self.parts.health.tick();
             self.take_outcomes(Duration::ZERO)?;
+            self.proceed_with_commits(Duration::ZERO);
             self.carry_out_rebalances()?;
             self.place_partitions()?;
             if self.may_take_more()? {
@@ -404,31 +410,13 @@ impl Lane {
                 self.consumer.context().written(topic, partition.number, appended_at);
             }
         }
-        self.commit_settled();
+        self.commits.want();
+        self.proceed_with_commits(Duration::ZERO);
     }
 
-    /// Asks Kafka to commit all that is settled, so that each commit makes up for earlier ones
-    /// that failed.
-    fn commit_settled(&mut self) {
-        let asked = self
-            .settled_offsets()
-            .and_then(|offsets| self.consumer.commit(&offsets, CommitMode::Async));
-        match asked {
-            Ok(()) => self.commits_asked += 1,
-            Err(error) => {
-                self.parts.metrics.offset_commits.with_label_values(&["failed"]).inc();
-                tracing::warn!(%error, "offsets not committed");
-            }
-        }
-    }
-
-    fn settled_offsets(&self) -> KafkaResult<TopicPartitionList> {
-        let mut offsets = TopicPartitionList::new();
-        for (partition, next) in &self.settled {
-            let topic = self.topic_name(partition.topic);
-            offsets.add_partition_offset(&topic, partition.number, Offset::Offset(*next))?;
-        }
-        Ok(offsets)
+    fn proceed_with_commits(&mut self, timeout: Duration) {
+        let (settled, topics) = (&self.settled, &self.parts.options.topics);
+        self.commits.proceed(timeout, || settled_offsets(settled, topics));
     }
 
     fn carry_out_rebalances(&mut self) -> Result<(), LaneError> {
@@ -508,16 +496,9 @@ impl Lane {
             }
             self.take_outcomes(ROUND.min(left(deadline)))?;
         }
-        while !self.settled.is_empty() && !left(deadline).is_zero() {
-            match self.consumer.context().commits_answered() {
-                (answered, true) if answered >= self.commits_asked => break,
-                (answered, false) if answered >= self.commits_asked => self.commit_settled(),
-                _ => {}
-            }
+        while !self.commits.done() && !left(deadline).is_zero() {
             self.parts.health.tick();
-            // The answers come through polling. Fetching is paused; a record that comes all the
-            // same is held like any other.
-            self.poll(ROUND.min(left(deadline)))?;
+            self.proceed_with_commits(ROUND.min(left(deadline)));
         }
         Ok(())
     }
@@ -585,8 +566,7 @@ impl Lane {
     /// Leaves the group, after its siblings have finished too: a lane that leaves starts a
     /// rebalance, in which they could not commit.
     fn leave(mut self, deadline: Instant) -> Result<Ended, LaneError> {
-        let (answered, committed) = self.consumer.context().commits_answered();
-        let drained = self.building.is_empty() && committed && answered >= self.commits_asked;
+        let drained = self.building.is_empty() && self.commits.done();
         while self.parts.unfinished.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
             self.parts.health.tick();
             self.poll(SIBLING_ROUND)?;
@@ -594,14 +574,32 @@ impl Lane {
         let all = self.consumer.assignment()?;
         self.let_go(&all, "revoked");
         self.parts.accounts.give_back(self.building.retain(|_| false));
+        self.commits.close(deadline);
         Ok(if drained || self.halted { Ended::Drained } else { Ended::GivenUp })
     }
 
     fn topic_name(&self, topic: Topic) -> String {
-        match topic {
-            Topic::Events => self.parts.options.topics.events(),
-            Topic::Webstates => self.parts.options.topics.webstates(),
-        }
+        topic_name(&self.parts.options.topics, topic)
+    }
+}
+
+/// What is settled, as Kafka wants it.
+fn settled_offsets(
+    settled: &BTreeMap<Partition, i64>,
+    topics: &TopicOptions,
+) -> KafkaResult<TopicPartitionList> {
+    let mut offsets = TopicPartitionList::new();
+    for (partition, next) in settled {
+        let topic = topic_name(topics, partition.topic);
+        offsets.add_partition_offset(&topic, partition.number, Offset::Offset(*next))?;
+    }
+    Ok(offsets)
+}
+
+fn topic_name(topics: &TopicOptions, topic: Topic) -> String {
+    match topic {
+        Topic::Events => topics.events(),
+        Topic::Webstates => topics.webstates(),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::record::Record;
 use crate::selection::Selection;
 use emails::ClaimChanges;
 use known::Known;
-use plan::Plan;
+use plan::{Pages, Plan};
 
 /// The name of the writer's sessions in `pg_stat_activity`.
 const APPLICATION: &str = "tapedeck-writer";
@@ -144,7 +144,7 @@ async fn write_plan(
     metrics: &WriterMetrics,
 ) -> QueryResult<Written> {
     partitions::ensure(connection, known, plan.months()).await?;
-    let changes = find_changes(connection, plan, known, metrics).await?;
+    let changes = find_changes(connection, plan, known).await?;
     let written = connection
         .build_transaction()
         .read_committed()
@@ -164,6 +164,7 @@ async fn write_plan(
         })?;
     let Changes { users, replays, webstates, .. } = changes;
     count_rows(metrics, users.len(), replays.len(), webstates.len());
+    count_pages(metrics, plan.all_pages(), plan.pages_among(&webstates));
     known.users.remember(users);
     known.replays.remember(replays);
     known.webstates.remember(webstates);
@@ -176,12 +177,17 @@ fn count_rows(metrics: &WriterMetrics, users: usize, replays: usize, webstates: 
     }
 }
 
+fn count_pages(metrics: &WriterMetrics, came: Pages, stored: Pages) {
+    metrics.pages_written.inc_by(stored.count);
+    metrics.page_repeats.inc_by(came.count - stored.count);
+    metrics.page_bytes_saved.inc_by(came.bytes - stored.bytes);
+}
+
 /// Reads, without locks, what the plan would change, unless it is known already.
 async fn find_changes(
     connection: &mut AsyncPgConnection,
     plan: &Plan<'_>,
     known: &mut Known,
-    metrics: &WriterMetrics,
 ) -> QueryResult<Changes> {
     let unknown = known.users.unknown(&plan.users);
     known.users.remember(read_users(connection, &unknown).await?);
@@ -205,14 +211,6 @@ async fn find_changes(
     }
     let replays = known.replays.changes(&plan.replays);
     let webstates = known.webstates.changes(&plan.webstates);
-    let new_pages = webstates.iter().filter(|(_, state)| state.has_content).count();
-    let saved = plan.pages().filter(|(hash, _)| {
-        !webstates.iter().any(|(changed, state)| changed == *hash && state.has_content)
-    });
-    let saved_bytes: usize = saved.map(|(_, content)| content.len()).sum();
-    metrics.pages_written.inc_by(new_pages as u64);
-    metrics.page_repeats.inc_by((plan.pages().count().saturating_sub(new_pages)) as u64);
-    metrics.page_bytes_saved.inc_by(saved_bytes as u64);
     Ok(Changes { users, claims, replays, webstates })
 }
 

@@ -25,6 +25,23 @@ pub struct Plan<'a> {
     contents: BTreeMap<PageHash, &'a [u8]>,
     events: Vec<PlannedEvent<'a>>,
     all_events: u64,
+    all_pages: Pages,
+}
+
+/// How many pages, and how large they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pages {
+    /// How many.
+    pub count: u64,
+    /// Their compressed bytes.
+    pub bytes: u64,
+}
+
+impl Pages {
+    fn add(&mut self, content: &[u8]) {
+        self.count += 1;
+        self.bytes += content.len() as u64;
+    }
 }
 
 /// A row of `events`.
@@ -55,6 +72,7 @@ impl<'a> Plan<'a> {
                 Content::Page { hash, .. } => {
                     merge_in(&mut plan.webstates, *hash, &WebstateState::WITH_CONTENT);
                     plan.contents.insert(*hash, record.value());
+                    plan.all_pages.add(record.value());
                 }
                 Content::Unreadable(_) => {}
             }
@@ -100,9 +118,18 @@ impl<'a> Plan<'a> {
         self.all_events
     }
 
-    /// The pages that came, compressed.
-    pub fn pages(&self) -> impl Iterator<Item = (&PageHash, &&'a [u8])> {
-        self.contents.iter()
+    /// The pages that came, repetitions included.
+    pub const fn all_pages(&self) -> Pages {
+        self.all_pages
+    }
+
+    /// Those of the pages that came whose row is changed by one of `changes`.
+    pub fn pages_among<S>(&self, changes: &[(PageHash, S)]) -> Pages {
+        let mut pages = Pages::default();
+        for content in changes.iter().filter_map(|(hash, _)| self.page(hash)) {
+            pages.add(content);
+        }
+        pages
     }
 
     /// A page that came, compressed.

@@ -1,0 +1,109 @@
+//! Committing offsets, one commit at a time, off the lane's own thread.
+//!
+//! Kafka's client tells the outcome of a commit only to whoever waits for it, and while the
+//! coordinator is away that takes as long as the session time-out. So a thread waits. Each commit
+//! is of everything settled so far: one that failed is made up for by the next.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::context::LaneContext;
+use crate::metrics::WriterMetrics;
+
+/// How long after a failed commit the next one is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A lane's commits.
+pub(super) struct Commits {
+    requests: SyncSender<TopicPartitionList>,
+    answers: Receiver<KafkaResult<()>>,
+    metrics: WriterMetrics,
+    /// Something is settled that no commit has been asked for.
+    wanted: bool,
+    /// A commit has been asked for and not been answered.
+    asked: bool,
+    not_before: Instant,
+}
+
+impl Commits {
+    /// Starts the thread that waits.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub(super) fn start(
+        consumer: Arc<BaseConsumer<LaneContext>>,
+        metrics: WriterMetrics,
+    ) -> std::io::Result<Self> {
+        let (requests, requested) = sync_channel::<TopicPartitionList>(1);
+        let (answered, answers) = sync_channel(1);
+        std::thread::Builder::new().name("lane-commits".to_owned()).spawn(move || {
+            for offsets in requested {
+                if answered.send(consumer.commit(&offsets, CommitMode::Sync)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        let not_before = Instant::now();
+        Ok(Self { requests, answers, metrics, wanted: false, asked: false, not_before })
+    }
+
+    /// Something more is settled.
+    pub(super) const fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Whether everything settled is committed.
+    pub(super) const fn done(&self) -> bool {
+        !self.wanted && !self.asked
+    }
+
+    /// Takes the answer of the commit under way, waiting for it up to `timeout`, and begins the
+    /// next one, if one is wanted, with what `settled` gives.
+    pub(super) fn proceed(
+        &mut self,
+        timeout: Duration,
+        settled: impl FnOnce() -> KafkaResult<TopicPartitionList>,
+    ) {
+        if self.asked
+            && let Ok(answer) = self.answers.recv_timeout(timeout)
+        {
+            self.asked = false;
+            self.note(answer);
+        }
+        let pause = self.not_before.saturating_duration_since(Instant::now());
+        if self.wanted && !self.asked && !pause.is_zero() {
+            std::thread::sleep(pause.min(timeout));
+        } else if self.wanted && !self.asked {
+            self.wanted = false;
+            match settled() {
+                // There is room: none is under way.
+                Ok(offsets) => self.asked = self.requests.try_send(offsets).is_ok(),
+                Err(error) => self.note(Err(error)),
+            }
+        }
+    }
+
+    fn note(&mut self, answer: KafkaResult<()>) {
+        let outcome = if answer.is_ok() { "committed" } else { "failed" };
+        self.metrics.offset_commits.with_label_values(&[outcome]).inc();
+        if let Err(error) = answer {
+            tracing::warn!(%error, "offsets not committed; trying again");
+            self.wanted = true;
+            self.not_before = Instant::now() + RETRY_AFTER;
+        }
+    }
+
+    /// Waits until the thread has let go of the consumer, which only then can leave its group.
+    pub(super) fn close(self, deadline: Instant) {
+        drop(self.requests);
+        let left = deadline.saturating_duration_since(Instant::now());
+        while !matches!(self.answers.recv_timeout(left), Err(RecvTimeoutError::Disconnected))
+            && Instant::now() < deadline
+        {}
+    }
+}
