@@ -48,17 +48,11 @@ impl Folder {
     pub fn create() -> Result<Self> {
         let parent = std::env::temp_dir();
         remove_abandoned(&parent);
-        let folder = tempfile::Builder::new()
-            .prefix(PREFIX)
-            // Others may pass through, not look around: Postgres runs as another user than root.
-            .permissions(Permissions::from_mode(0o711))
-            .tempdir_in(&parent)
-            .with_context(|| format!("cannot make a folder in {}", parent.display()))?;
-        let lock = File::create(folder.path().join(LOCK))?;
-        lock.lock()?;
+        let path = parent.join(format!("{PREFIX}{:016x}", rand::random::<u64>()));
+        // Before there is anything to remove: no moment is left at which it would not be.
         let remover = Command::new("sh")
             .args(["-c", REMOVE_AT_END, "sh"])
-            .arg(folder.path())
+            .arg(&path)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -66,7 +60,12 @@ impl Folder {
             .process_group(0)
             .spawn()
             .context("cannot start sh")?;
-        Ok(Self { path: folder.keep(), _lock: lock, remover })
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        // Others may pass through, not look around: Postgres runs as another user than root.
+        fs::set_permissions(&path, Permissions::from_mode(0o711))?;
+        let lock = File::create(path.join(LOCK))?;
+        lock.lock()?;
+        Ok(Self { path, _lock: lock, remover })
     }
 
     /// Where it is.
