@@ -35,7 +35,7 @@ pub(super) async fn step<T, E>(
     spinner.finish_and_clear();
     match &result {
         Ok(_) => done(name, begun.elapsed()),
-        Err(_) => println!("  ✗ {name}: no"),
+        Err(_) => println!("  ✗ Not so: {name}"),
     }
     result
 }

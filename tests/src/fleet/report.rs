@@ -16,6 +16,9 @@ use crate::recordings::envelope::{Capture, Envelope};
 /// Latencies are kept in microseconds, with three digits.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
+/// The longest latency that is kept as it is: an hour. Longer ones count as that.
+const LONGEST_MICROS: u64 = 3_600_000_000;
+
 /// Counts while recorders are at work.
 pub(super) struct Tally(Mutex<Report>);
 
@@ -151,8 +154,8 @@ impl Tally {
 }
 
 fn histogram() -> Histogram<u64> {
-    #[expect(clippy::expect_used, reason = "fails for numbers of digits above five only")]
-    Histogram::new(SIGNIFICANT_DIGITS).expect("the number of digits is valid")
+    #[expect(clippy::expect_used, reason = "fails for constants out of range only")]
+    Histogram::new_with_max(LONGEST_MICROS, SIGNIFICANT_DIGITS).expect("the range is valid")
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -228,4 +231,25 @@ fn named<K: fmt::Display>(counts: &BTreeMap<K, u64>) -> String {
     }
     let named: Vec<_> = counts.iter().map(|(name, count)| format!("{name}: {count}")).collect();
     format!("({})", named.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_kept_to_three_digits_and_up_to_an_hour() {
+        let mut kept = histogram();
+        for millis in [1, 20, 300, 4_000, 7_200_000] {
+            kept.saturating_record(micros(Duration::from_millis(millis)));
+        }
+        fn check(kept: &Histogram<u64>, share: f64, expected_millis: f64) {
+            let found = quantile(kept, share).as_secs_f64() * 1_000.0;
+            let ratio = found / expected_millis;
+            assert!((0.999..1.001).contains(&ratio), "{share}: {found} ms");
+        }
+        check(&kept, 0.0, 1.0);
+        check(&kept, 0.5, 300.0);
+        check(&kept, 1.0, 3_600_000.0);
+    }
 }
