@@ -105,8 +105,9 @@ pub struct Lane {
     building: Batch,
     settling: Option<Settling>,
     /// Assigned, but their position could not be found yet.
-    unplaced: Vec<TopicPartitionList>,
-    unplaced_retry_at: Instant,
+    unplaced: Vec<(String, i32)>,
+    /// When to find it, if an assignment waits to be answered.
+    place_at: Option<Instant>,
     /// Waiting for a newer writer.
     stopped: BTreeSet<Partition>,
     full_since: Option<Instant>,
@@ -167,7 +168,7 @@ impl Lane {
             building: Batch::default(),
             settling: None,
             unplaced: Vec::new(),
-            unplaced_retry_at: Instant::now(),
+            place_at: None,
             stopped: BTreeSet::new(),
             full_since: None,
             paused: false,
@@ -423,8 +424,10 @@ impl Lane {
         while let Some(rebalance) = self.consumer.context().next_rebalance() {
             match rebalance {
                 Rebalance::Assign(partitions) => {
-                    self.unplaced.push(partitions);
-                    self.unplaced_retry_at = Instant::now();
+                    let elements = partitions.elements();
+                    self.unplaced
+                        .extend(elements.iter().map(|it| (it.topic().to_owned(), it.partition())));
+                    self.place_at = Some(Instant::now());
                 }
                 Rebalance::Revoke(partitions) => {
                     let deadline = Instant::now() + self.parts.options.revoke_timeout();
@@ -442,27 +445,30 @@ impl Lane {
 
     /// Finds where newly assigned partitions begin, and takes them on.
     fn place_partitions(&mut self) -> Result<(), LaneError> {
-        if self.unplaced.is_empty() || Instant::now() < self.unplaced_retry_at {
+        if self.place_at.is_none_or(|at| Instant::now() < at) {
             return Ok(());
         }
-        while let Some(partitions) = self.unplaced.pop() {
-            match offsets::starts(&self.consumer, &partitions, &self.parts.metrics) {
-                Ok(placed) => {
-                    assign(&self.consumer, &placed)?;
-                    self.count_partitions("assigned", placed.count());
-                    if self.paused {
-                        self.change_fetching(BaseConsumer::pause);
-                    }
+        let mut partitions = TopicPartitionList::new();
+        for (topic, number) in &self.unplaced {
+            partitions.add_partition(topic, *number);
+        }
+        match offsets::starts(&self.consumer, &partitions, &self.parts.metrics) {
+            Ok(placed) => {
+                // Also when there are none: the group waits for the answer.
+                assign(&self.consumer, &placed)?;
+                self.unplaced.clear();
+                self.place_at = None;
+                self.count_partitions("assigned", placed.count());
+                if self.paused {
+                    self.change_fetching(BaseConsumer::pause);
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot find where partitions begin; trying again");
-                    self.unplaced.push(partitions);
-                    self.unplaced_retry_at = Instant::now() + RETRY_POSITIONS_AFTER;
-                    return Ok(());
-                }
+                self.parts.health.consuming();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot find where partitions begin; trying again");
+                self.place_at = Some(Instant::now() + RETRY_POSITIONS_AFTER);
             }
         }
-        self.parts.health.consuming();
         Ok(())
     }
 
@@ -534,11 +540,7 @@ impl Lane {
             let fewer = i64::try_from(stopped_before - self.stopped.len()).unwrap_or(i64::MAX);
             self.note_stopped(-fewer);
         }
-        self.unplaced.retain(|waiting| {
-            let first =
-                waiting.elements().first().map(|it| (it.topic().to_owned(), it.partition()));
-            first.is_some_and(|(topic, number)| partitions.find_partition(&topic, number).is_none())
-        });
+        self.unplaced.retain(|(topic, number)| partitions.find_partition(topic, *number).is_none());
         self.consumer.context().forget_lag(partitions);
         if let Err(error) = unassign(&self.consumer, partitions) {
             tracing::warn!(%error, "cannot let partitions go");

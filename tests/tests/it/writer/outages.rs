@@ -19,6 +19,8 @@ struct UnderWay {
 async fn under_way(environment: Environment) -> Result<UnderWay> {
     let writer = environment
         .writer()
+        // A second lane would join later and take partitions over: that is not what is watched.
+        .variable("TAPEDECK_LANES", "1")
         .variable("TAPEDECK_DATABASE_LOCK_TIMEOUT_MS", "300")
         .variable("TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", "1000")
         .start()

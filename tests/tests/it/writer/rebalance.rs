@@ -1,6 +1,6 @@
 //! Writers that join and leave, and months that get their partition, while data flow.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tests::stack::{Environment, Stack, eventually};
 
 use super::support::{
@@ -37,7 +37,7 @@ async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
     moved?;
     let sql = environment.sql().await?;
     for session in &sessions {
-        wait_stored(&sql, session, 400).await?;
+        wait_stored(&sql, session, 400).await.with_context(|| first.log())?;
     }
     wait_committed(&environment).await?;
     check_accounts(&first).await?;
