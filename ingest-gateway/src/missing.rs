@@ -67,9 +67,9 @@ pub async fn missing(
     let encoding = Encoding::of(&request.headers)?;
     let mut reservation = gateway.budget.reservation();
     let wire = gateway.read_body(&request.headers, body, &mut reservation).await?;
-    let processor = gateway.processor.clone();
+    let (processor, wire_bytes) = (gateway.processor.clone(), wire.len());
     let work = move || answer(&gateway, wire, encoding, reservation);
-    processor.run(0, work).await.map(Json)
+    processor.run(wire_bytes, work).await.map(Json)
 }
 
 fn answer(

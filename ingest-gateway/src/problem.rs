@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode, Uri};
 use problem_details::{JsonProblemDetails, ProblemDetails};
 use serde::Serialize;
@@ -257,14 +257,19 @@ fn type_uri(kind: Kind) -> Uri {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = JsonProblemDetails::from(self.to_details()).into_response();
+        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         if let Some(wait) = self.retry_after_header() {
             headers.insert(RETRY_AFTER, wait);
         }
-        if self.kind == Kind::NoKey {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response.extensions_mut().insert(self.kind);
+        // What the recorder may do instead, where HTTP has a header for it.
+        match self.kind {
+            Kind::NoKey => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Kind::UnsupportedEncoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd, br"))
+            }
+            _ => None,
+        };
         response
     }
 }

@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use backon::{ExponentialBuilder, Retryable};
 use common::admin::{self, Health};
+use common::kafka::KafkaOptions;
+use common::limits::SizeLimits;
 use common::metrics::service_registry;
-use common::topics::{self, TopicError};
+use common::topics::{TopicError, TopicOptions, ensure};
 use prometheus::Registry;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -86,41 +88,57 @@ pub async fn run(
     let ended = CancellationToken::new();
     let _end_admin = ended.clone().drop_guard();
 
-    let mut background = JoinSet::new();
     let admin_health: Arc<dyn Health> = Arc::clone(&health) as _;
-    let admin = tokio::spawn(admin::serve(listeners.admin, registry, admin_health, ended.clone()));
+    let admin = admin::serve(listeners.admin, registry, admin_health, ended.clone());
+    let mut admin = tokio::spawn(admin);
+    let mut background = spawn_background(&gateway, keys_watch, health);
+    let serving = Arc::clone(&gateway);
+    let mut server = tokio::spawn(async move {
+        let (router, close) = (routes::router(Arc::clone(&serving)), serving.draining.clone());
+        server::serve(listeners.public, router, options.connections, &serving.metrics, close).await;
+    });
+
+    let until_stopped = async {
+        let checked =
+            check_topics(&options.kafka, &options.topics, options.limits, &gateway.breaker);
+        if let Some(result) = stop.run_until_cancelled(checked).await {
+            result.context("the topics cannot be used")?;
+            stop.cancelled().await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        result = until_stopped => result?,
+        _ = background.join_next() => bail!("a background task ended before its time"),
+        _ = &mut admin => bail!("the admin port ended before its time"),
+        _ = &mut server => bail!("the public port ended before its time"),
+    }
+    let result = drain(&gateway, options.drain, server).await?;
+    ended.cancel();
+    admin.await.context("the admin port failed")?.context("the admin port failed")?;
+    Ok(result)
+}
+
+/// What goes on beside the requests, for ever.
+fn spawn_background(
+    gateway: &Arc<Gateway>,
+    keys_watch: Option<KeysWatch>,
+    health: Arc<GatewayHealth>,
+) -> JoinSet<()> {
+    let mut background = JoinSet::new();
     if let Some(watch) = keys_watch {
         let (keys, metrics) = (Arc::clone(&gateway.keys), gateway.metrics.clone());
         background.spawn(reload_on_change(watch, keys, metrics));
     }
-    let beating = Arc::clone(&gateway);
+    let gateway = Arc::clone(gateway);
     background.spawn(async move {
         let tidy = || {
-            let entries = i64::try_from(beating.memory.tidy()).unwrap_or(i64::MAX);
-            beating.metrics.page_memory_entries.set(entries);
+            let entries = i64::try_from(gateway.memory.tidy()).unwrap_or(i64::MAX);
+            gateway.metrics.page_memory_entries.set(entries);
         };
         health.beat(tidy).await;
     });
-    let serving = Arc::clone(&gateway);
-    let close = gateway.draining.clone();
-    let server = tokio::spawn(async move {
-        let router = routes::router(Arc::clone(&serving));
-        server::serve(listeners.public, router, options.connections, &serving.metrics, close).await;
-    });
-
-    tokio::select! {
-        result = check_topics(&options, &gateway.breaker) => {
-            result.context("the topics cannot be used")?;
-            stop.cancelled().await;
-        }
-        () = stop.cancelled() => {}
-    }
-    let drained =
-        drain(&gateway, options.drain, async { server.await.context("the server failed") });
-    let result = drained.await?;
-    ended.cancel();
-    admin.await.context("the admin port failed")?.context("the admin port failed")?;
-    Ok(result)
+    background
 }
 
 /// What requests share, made from the settings.
@@ -164,13 +182,18 @@ fn assemble(
 
 /// Checks the topics, for as long as it takes to reach Kafka; from then on requests are let
 /// through.
-async fn check_topics(options: &ServeOptions, breaker: &Breaker) -> Result<(), TopicError> {
+async fn check_topics(
+    kafka: &KafkaOptions,
+    topics: &TopicOptions,
+    limits: SizeLimits,
+    breaker: &Breaker,
+) -> Result<(), TopicError> {
     let backoff = ExponentialBuilder::default()
         .with_min_delay(CHECK_DELAY_MIN)
         .with_max_delay(CHECK_DELAY_MAX)
         .with_jitter()
         .without_max_times();
-    let check = || topics::ensure(&options.kafka, &options.topics, options.limits);
+    let check = || ensure(kafka, topics, limits);
     check
         .retry(backoff)
         .sleep(tokio::time::sleep)
@@ -188,14 +211,14 @@ async fn check_topics(options: &ServeOptions, breaker: &Breaker) -> Result<(), T
 async fn drain(
     gateway: &Arc<Gateway>,
     options: DrainOptions,
-    server: impl Future<Output = anyhow::Result<()>>,
+    server: JoinHandle<()>,
 ) -> anyhow::Result<Ended> {
     // Load balancers learn from the probe that this gateway is unready and go on to others.
     tokio::time::sleep(options.delay()).await;
     gateway.draining.cancel();
     let deadline = Instant::now() + options.timeout();
     if let Ok(served) = tokio::time::timeout_at(deadline, server).await {
-        served?;
+        served.context("the public port failed")?;
     } else {
         tracing::warn!("requests are still in flight");
         return Ok(Ended::NotDrained);

@@ -24,6 +24,10 @@ use crate::body::discard_unread;
 use crate::metrics::{GatewayMetrics, gauge_value};
 use crate::options::ConnectionOptions;
 
+/// What a connection may buffer of what it reads: the longest head of a request, and how much of
+/// a body is read at a time. (hyper's own 400 KiB would be 4 GB for 10,000 connections.)
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
 /// How long to wait after the system refused to accept a connection: it has no files or memory
 /// left, which only time can bring back.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -102,6 +106,7 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(idle_timeout)
+        .max_buf_size(READ_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     connections.watch(connection)
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use common::options::Secret;
@@ -34,6 +35,7 @@ pub enum KeysCommand {
     /// Make a key and print it. It is shown this once: the file keeps its hash only.
     Add {
         /// What to call it.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
     /// Show the keys' names, the beginnings of their hashes and their times.

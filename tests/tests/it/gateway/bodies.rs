@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rand::Rng;
+use tokio::io::AsyncReadExt;
 
-use super::support::{BATCHES, Gateway, answer, envelope, read_answer, write};
+use super::support::{BATCHES, DEADLINE, Gateway, answer, envelope, read_answer, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_comes_too_slowly_is_408() -> Result<()> {
@@ -63,12 +64,40 @@ async fn beyond_the_budget_of_bytes_in_flight_requests_get_503() -> Result<()> {
     write(&mut waiting, gateway.head(8 << 20)).await?;
     let held = |value: f64| value >= f64::from(8 << 20);
     let metric = "tapedeck_gateway_in_flight_bytes";
-    gateway.service.wait_for_metric(metric, &[], super::support::DEADLINE, held).await?;
+    gateway.service.wait_for_metric(metric, &[], DEADLINE, held).await?;
     let refused = answer(gateway.post(BATCHES, vec![b' '; 4 << 20])).await?;
     assert_eq!(refused.status, 503, "{refused:?}");
     assert_eq!(refused.body["type"], "/problems/too-many-bytes-in-flight");
     assert_eq!(gateway.send(&envelope(1)).await?.status, 200);
     drop(waiting);
-    gateway.service.wait_for_metric(metric, &[], super::support::DEADLINE, |it| it == 0.0).await?;
+    gateway.service.wait_for_metric(metric, &[], DEADLINE, |it| it == 0.0).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_asks_for_nothing_is_closed() -> Result<()> {
+    let gateway = Gateway::start(&[("TAPEDECK_IDLE_TIMEOUT_SECONDS", "1")]).await?;
+    for sent in ["", "POST /v1/batches HTTP/1.1\r\nhost: gate"] {
+        let mut idle = gateway.connect().await?;
+        write(&mut idle, sent).await?;
+        let mut received = Vec::new();
+        tokio::time::timeout(DEADLINE, idle.read_to_end(&mut received)).await??;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_limit_connections_wait_for_others_to_end() -> Result<()> {
+    let gateway = Gateway::start(&[("TAPEDECK_CONNECTIONS_LIMIT", "1")]).await?;
+    let first = gateway.connect().await?;
+    let open = "tapedeck_gateway_connections";
+    gateway.service.wait_for_metric(open, &[], DEADLINE, |count| count == 1.0).await?;
+    let mut second = gateway.connect().await?;
+    write(&mut second, "GET /openapi.json HTTP/1.1\r\nhost: gateway\r\n\r\n").await?;
+    let mut byte = [0];
+    let early = tokio::time::timeout(Duration::from_millis(500), second.peek(&mut byte)).await;
+    assert!(early.is_err(), "the second connection is served beside the first");
+    drop(first);
+    assert!(read_answer(&mut second).await?.starts_with("HTTP/1.1 200 "));
     Ok(())
 }

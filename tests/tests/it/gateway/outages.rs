@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use common::record::events::EventsRecord;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use serde_json::Value;
 use tests::stack::{Environment, Stack, eventually};
 
-use super::support::{Answer, DEADLINE, Gateway, envelope};
+use super::support::{Answer, DEADLINE, Gateway, envelope, envelope_with};
 
 /// Short, for the test's sake.
 const DELIVERY_TIMEOUT: [(&str, &str); 1] = [("TAPEDECK_DELIVERY_TIMEOUT_SECONDS", "3")];
@@ -91,6 +93,34 @@ async fn a_gateway_that_starts_without_kafka_waits_for_it() -> Result<()> {
     kafka.restart().await?;
     gateway.service.wait_ready().await?;
     assert_eq!(gateway.send(&envelope(1)).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_producer_queue_is_503_at_once() -> Result<()> {
+    let stack = Stack::shared().await?;
+    let kafka = stack.private_kafka().await?;
+    let environment = Environment::on(stack.folder(), &kafka, stack.postgres()).await?;
+    let settings = [
+        ("TAPEDECK_PRODUCER_QUEUE_LIMIT_BYTES", "1048576"),
+        ("TAPEDECK_DECOMPRESSED_LIMIT_BYTES", "1048576"),
+        ("TAPEDECK_WIRE_LIMIT_BYTES", "1048576"),
+    ];
+    let gateway = Gateway::start_in(environment, &settings).await?;
+    gateway.service.wait_ready().await?;
+    kafka.process().freeze()?;
+    let batch = envelope_with("/events/0/event_data", "x".repeat(400_000).into());
+    // Two fit the queue and wait there for Kafka; the others are told at once.
+    let mut answers: FuturesUnordered<_> = (0..5).map(|_| gateway.send(&batch)).collect();
+    for _ in 0..3 {
+        let answer = answers.next().await.unwrap()?;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert_eq!(answer.body["type"], "/problems/queue-full");
+    }
+    kafka.process().thaw()?;
+    while let Some(answer) = answers.next().await {
+        assert_eq!(answer?.status, 200);
+    }
     Ok(())
 }
 
