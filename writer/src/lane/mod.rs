@@ -1,12 +1,17 @@
 //! A lane: one consumer on a thread of its own, one connection, nothing shared with other lanes.
 //!
 //! The thread polls Kafka and fills a batch while the settler (a task) settles the one before:
-//! at most two batches are held. Everything that happens to the lane happens in [`Lane::run`],
-//! in order: outcomes, rebalances, handing over, polling.
+//! at most two batches are held. Everything that happens to the lane happens in its loop, in
+//! order: outcomes, [`commits`], [`partitions`] that come and go, handing over, [`intake`]; and at
+//! its end [`drain`].
 
 mod commits;
+mod config;
 mod context;
+mod drain;
+mod intake;
 mod offsets;
+mod partitions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,14 +19,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use common::kafka::unique_client_id;
 use common::time::Timestamp;
-use common::topics::TopicOptions;
+use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::{ClientConfig, Message};
+use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -30,10 +31,11 @@ use crate::batch::{Batch, CloseReason};
 use crate::health::LaneHealth;
 use crate::metrics::WriterMetrics;
 use crate::options::RunOptions;
-use crate::record::{NewerSchema, Partition, Record, Topic};
+use crate::record::{Partition, Record};
 use crate::settle::{Handover, Outcome, Settler};
-use commits::Commits;
-use context::{LaneContext, Rebalance, assign, unassign};
+use commits::{Commits, settled_offsets};
+use config::consumer_config;
+use context::LaneContext;
 
 /// The longest wait for anything before the lane looks around again.
 const ROUND: Duration = Duration::from_millis(100);
@@ -41,25 +43,6 @@ const ROUND: Duration = Duration::from_millis(100);
 /// A full lane that has waited so long for its settler stops fetching and goes on polling, so
 /// that its group does not give it up. Not at once: stopping throws away what was prefetched.
 const PAUSE_AFTER: Duration = Duration::from_secs(5);
-
-/// How often a lane that has finished looks whether its siblings have.
-const SIBLING_ROUND: Duration = Duration::from_millis(10);
-
-/// How often partitions whose position could not be found are tried again.
-const RETRY_POSITIONS_AFTER: Duration = Duration::from_secs(1);
-
-/// A dead writer's partitions go to others after this many milliseconds. Kafka's default is 45 s;
-/// the least that brokers allow by default is 6.
-const SESSION_TIMEOUT_MS: &str = "10000";
-
-/// How often a member says that it lives, in milliseconds: a third of the session time-out.
-const HEARTBEAT_INTERVAL_MS: &str = "3000";
-
-/// A full fetch queue looks again after this many milliseconds; Kafka's default is a second.
-const FETCH_QUEUE_BACKOFF_MS: &str = "10";
-
-/// How often the client reports lag, in milliseconds.
-const STATISTICS_INTERVAL_MS: &str = "1000";
 
 /// What a lane shares with the rest of the process.
 pub struct LaneParts {
@@ -232,122 +215,6 @@ impl Lane {
         Ok(false)
     }
 
-    /// Stops fetching; polling goes on, for the group's sake.
-    fn pause(&mut self) {
-        if !self.paused {
-            self.change_fetching(BaseConsumer::pause);
-            self.paused = true;
-        }
-    }
-
-    fn resume(&mut self) {
-        if self.paused {
-            self.change_fetching(BaseConsumer::resume);
-            self.paused = false;
-        }
-    }
-
-    fn change_fetching(
-        &self,
-        change: impl Fn(&BaseConsumer<LaneContext>, &TopicPartitionList) -> KafkaResult<()>,
-    ) {
-        let changed = self.consumer.assignment().and_then(|all| {
-            let stopped = |topic: &str, number| {
-                self.stopped
-                    .iter()
-                    .any(|it| self.topic_name(it.topic) == topic && it.number == number)
-            };
-            let mut partitions = TopicPartitionList::new();
-            for element in all.elements() {
-                if !stopped(element.topic(), element.partition()) {
-                    partitions.add_partition(element.topic(), element.partition());
-                }
-            }
-            change(&self.consumer, &partitions)
-        });
-        if let Err(error) = changed {
-            tracing::warn!(%error, "cannot pause or resume partitions");
-        }
-    }
-
-    /// How long a poll may wait: until the batch is due or the settler may be done.
-    fn poll_timeout(&self) -> Duration {
-        if self.settling.is_some() {
-            // An outcome may come at any time and is not heard while polling.
-            return Duration::from_millis(5);
-        }
-        let limits = self.parts.options.batch_limits();
-        self.building.due_in(&limits, Instant::now()).map_or(ROUND, |due_in| due_in.min(ROUND))
-    }
-
-    /// Takes one record, if there is one.
-    fn poll(&mut self, timeout: Duration) -> Result<(), LaneError> {
-        match self.consumer.poll(timeout) {
-            None => Ok(()),
-            Some(Ok(message)) => {
-                let read = read(&message, &self.parts.options);
-                drop(message);
-                self.take(read);
-                Ok(())
-            }
-            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error.into()),
-            Some(Err(KafkaError::MessageConsumption(
-                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
-            ))) => {
-                self.reposition();
-                Ok(())
-            }
-            Some(Err(error)) => {
-                self.parts.metrics.kafka_errors.inc();
-                tracing::warn!(%error, "cannot consume for now");
-                Ok(())
-            }
-        }
-    }
-
-    fn take(&mut self, read: (Partition, i64, Result<Record, NewerSchema>)) {
-        let (partition, offset, record) = read;
-        // Nothing more is committed of these, so what is dropped here will be read again.
-        if self.stopped.contains(&partition) || self.halted {
-            return;
-        }
-        match record {
-            Ok(record) => {
-                let topic = [record.message.topic()];
-                self.parts.metrics.records_consumed.with_label_values(&topic).inc();
-                self.parts.metrics.record_bytes.inc_by(record.value().len() as u64);
-                self.parts.accounts.consume(record.events());
-                self.building.push(record, Instant::now());
-                self.note_held();
-            }
-            Err(NewerSchema(version)) => self.stop_partition(partition, offset, version),
-        }
-    }
-
-    /// A record of a newer format: its partition stays here, unread, until a newer writer.
-    fn stop_partition(&mut self, partition: Partition, offset: i64, version: u32) {
-        let topic = self.topic_name(partition.topic);
-        tracing::error!(
-            topic,
-            partition = partition.number,
-            offset,
-            version,
-            "a record is of a newer format: upgrade the writers; this partition waits"
-        );
-        let mut partitions = TopicPartitionList::new();
-        partitions.add_partition(&topic, partition.number);
-        if let Err(error) = self.consumer.pause(&partitions) {
-            tracing::warn!(%error, "cannot pause the partition; its records are dropped unread");
-        }
-        self.stopped.insert(partition);
-        self.note_stopped(1);
-    }
-
-    fn note_stopped(&self, change: i64) {
-        self.parts.metrics.partitions_stopped.add(change);
-        self.parts.health.set_stopped(self.stopped.clone());
-    }
-
     fn note_held(&mut self) {
         let settling = self.settling.as_ref().map_or(0, |settling| settling.bytes);
         let held = i64::try_from(self.building.bytes() + settling).unwrap_or(i64::MAX);
@@ -419,234 +286,4 @@ impl Lane {
         let (settled, topics) = (&self.settled, &self.parts.options.topics);
         self.commits.proceed(timeout, || settled_offsets(settled, topics));
     }
-
-    fn carry_out_rebalances(&mut self) -> Result<(), LaneError> {
-        while let Some(rebalance) = self.consumer.context().next_rebalance() {
-            match rebalance {
-                Rebalance::Assign(partitions) => {
-                    let elements = partitions.elements();
-                    self.unplaced
-                        .extend(elements.iter().map(|it| (it.topic().to_owned(), it.partition())));
-                    self.place_at = Some(Instant::now());
-                }
-                Rebalance::Revoke(partitions) => {
-                    let deadline = Instant::now() + self.parts.options.revoke_timeout();
-                    self.finish(deadline)?;
-                    self.let_go(&partitions, "revoked");
-                }
-                Rebalance::Lose(partitions) => {
-                    self.give_up_settling()?;
-                    self.let_go(&partitions, "lost");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Finds where newly assigned partitions begin, and takes them on.
-    fn place_partitions(&mut self) -> Result<(), LaneError> {
-        if self.place_at.is_none_or(|at| Instant::now() < at) {
-            return Ok(());
-        }
-        let mut partitions = TopicPartitionList::new();
-        for (topic, number) in &self.unplaced {
-            partitions.add_partition(topic, *number);
-        }
-        match offsets::starts(&self.consumer, &partitions, &self.parts.metrics) {
-            Ok(placed) => {
-                // Also when there are none: the group waits for the answer.
-                assign(&self.consumer, &placed)?;
-                self.unplaced.clear();
-                self.place_at = None;
-                self.count_partitions("assigned", placed.count());
-                if self.paused {
-                    self.change_fetching(BaseConsumer::pause);
-                }
-                self.parts.health.consuming();
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot find where partitions begin; trying again");
-                self.place_at = Some(Instant::now() + RETRY_POSITIONS_AFTER);
-            }
-        }
-        Ok(())
-    }
-
-    /// Some partition's position is not in Kafka any more: finds which, and moves it.
-    fn reposition(&self) {
-        let moved = offsets::out_of_range(&self.consumer, &self.parts.metrics);
-        let moved = moved.and_then(|moved| match moved.count() {
-            0 => Ok(()),
-            _ => self
-                .consumer
-                .seek_partitions(moved, common::kafka::BROKER_QUESTION_TIMEOUT)
-                .map(drop),
-        });
-        if let Err(error) = moved {
-            tracing::error!(%error, "cannot find where a partition goes on");
-        }
-    }
-
-    /// Settles all that is held and has its offsets committed, as far as the deadline allows.
-    fn finish(&mut self, deadline: Instant) -> Result<(), LaneError> {
-        self.pause();
-        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-        while !self.halted && (self.settling.is_some() || !self.building.is_empty()) {
-            if left(deadline).is_zero() {
-                self.give_up_settling()?;
-                break;
-            }
-            self.parts.health.tick();
-            if self.settling.is_none() {
-                self.hand_over(CloseReason::Drain);
-            }
-            self.take_outcomes(ROUND.min(left(deadline)))?;
-        }
-        while !self.commits.done() && !left(deadline).is_zero() {
-            self.parts.health.tick();
-            self.proceed_with_commits(ROUND.min(left(deadline)));
-        }
-        Ok(())
-    }
-
-    /// Takes the batch back from the settler, unwritten.
-    fn give_up_settling(&mut self) -> Result<(), LaneError> {
-        while let Some(settling) = &self.settling {
-            settling.give_up.cancel();
-            self.parts.health.tick();
-            self.take_outcomes(ROUND)?;
-        }
-        Ok(())
-    }
-
-    /// Drops what is held of partitions that go, and lets them go.
-    fn let_go(&mut self, partitions: &TopicPartitionList, change: &str) {
-        let (events, webstates) =
-            (self.topic_name(Topic::Events), self.topic_name(Topic::Webstates));
-        let gone = |partition: Partition| {
-            let topic = match partition.topic {
-                Topic::Events => &events,
-                Topic::Webstates => &webstates,
-            };
-            partitions.find_partition(topic, partition.number).is_some()
-        };
-        let returned = self.building.retain(|partition| !gone(partition));
-        self.parts.accounts.give_back(returned);
-        self.note_held();
-        let stopped_before = self.stopped.len();
-        self.stopped.retain(|partition| !gone(*partition));
-        self.settled.retain(|partition, _| !gone(*partition));
-        if self.stopped.len() < stopped_before {
-            let fewer = i64::try_from(stopped_before - self.stopped.len()).unwrap_or(i64::MAX);
-            self.note_stopped(-fewer);
-        }
-        self.unplaced.retain(|(topic, number)| partitions.find_partition(topic, *number).is_none());
-        self.consumer.context().forget_lag(partitions);
-        if let Err(error) = unassign(&self.consumer, partitions) {
-            tracing::warn!(%error, "cannot let partitions go");
-        }
-        self.count_partitions(change, partitions.count());
-    }
-
-    fn count_partitions(&self, change: &str, count: usize) {
-        let metrics = &self.parts.metrics;
-        metrics.rebalanced_partitions.with_label_values(&[change]).inc_by(count as u64);
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        metrics.partitions_assigned.add(if change == "assigned" { count } else { -count });
-        tracing::info!(change, count, "partitions");
-    }
-
-    /// Settles and commits what is held; returns until when the lane may take to leave.
-    fn finish_for_good(&mut self) -> Result<Instant, LaneError> {
-        self.parts.health.draining();
-        let deadline = Instant::now() + self.parts.options.drain_timeout();
-        self.finish(deadline)?;
-        self.consumer.context().close();
-        Ok(deadline)
-    }
-
-    /// Leaves the group, after its siblings have finished too: a lane that leaves starts a
-    /// rebalance, in which they could not commit.
-    fn leave(mut self, deadline: Instant) -> Result<Ended, LaneError> {
-        let drained = self.building.is_empty() && self.commits.done();
-        while self.parts.unfinished.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-            self.parts.health.tick();
-            self.poll(SIBLING_ROUND)?;
-        }
-        let all = self.consumer.assignment()?;
-        self.let_go(&all, "revoked");
-        self.parts.accounts.give_back(self.building.retain(|_| false));
-        self.commits.close(deadline);
-        Ok(if drained || self.halted { Ended::Drained } else { Ended::GivenUp })
-    }
-
-    fn topic_name(&self, topic: Topic) -> String {
-        topic_name(&self.parts.options.topics, topic)
-    }
-}
-
-/// What is settled, as Kafka wants it.
-fn settled_offsets(
-    settled: &BTreeMap<Partition, i64>,
-    topics: &TopicOptions,
-) -> KafkaResult<TopicPartitionList> {
-    let mut offsets = TopicPartitionList::new();
-    for (partition, next) in settled {
-        let topic = topic_name(topics, partition.topic);
-        offsets.add_partition_offset(&topic, partition.number, Offset::Offset(*next))?;
-    }
-    Ok(offsets)
-}
-
-fn topic_name(topics: &TopicOptions, topic: Topic) -> String {
-    match topic {
-        Topic::Events => topics.events(),
-        Topic::Webstates => topics.webstates(),
-    }
-}
-
-/// Copies a message out of the fetch buffer and reads it.
-fn read(
-    message: &BorrowedMessage<'_>,
-    options: &RunOptions,
-) -> (Partition, i64, Result<Record, NewerSchema>) {
-    let topic = match message.topic() == options.topics.events() {
-        true => Topic::Events,
-        false => Topic::Webstates,
-    };
-    let partition = Partition { topic, number: message.partition() };
-    let record = Record::read(topic, message.detach(), options.limits.page_limit_bytes);
-    (partition, message.offset(), record)
-}
-
-fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Result<ClientConfig> {
-    let client_id = unique_client_id("tapedeck-writer", number);
-    let mut config = options.kafka.client(&client_id).map_err(anyhow::Error::msg)?;
-    let fetch_bytes = options.limits.topic_message_bytes().to_string();
-    let defaults = [
-        ("group.id", options.consumer_group.clone()),
-        ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
-        ("enable.auto.commit", "false".to_owned()),
-        ("enable.auto.offset.store", "false".to_owned()),
-        ("auto.offset.reset", "error".to_owned()),
-        ("session.timeout.ms", SESSION_TIMEOUT_MS.to_owned()),
-        ("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS.to_owned()),
-        ("max.poll.interval.ms", options.max_poll_interval_ms.to_string()),
-        ("queued.max.messages.kbytes", (options.fetch_ahead_bytes / 1024).to_string()),
-        ("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS.to_owned()),
-        ("fetch.max.bytes", fetch_bytes.clone()),
-        ("fetch.message.max.bytes", fetch_bytes),
-        (
-            "receive.message.max.bytes",
-            (options.limits.topic_message_bytes() + (1 << 20)).to_string(),
-        ),
-        ("statistics.interval.ms", STATISTICS_INTERVAL_MS.to_owned()),
-    ];
-    for (name, value) in defaults {
-        // What the operator passes through wins.
-        if config.get(name).is_none() {
-            config.set(name, value);
-        }
-    }
-    Ok(config)
 }

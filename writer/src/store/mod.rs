@@ -9,6 +9,7 @@ mod emails;
 mod known;
 mod partitions;
 pub mod plan;
+mod read;
 pub mod statements;
 
 use std::num::NonZeroUsize;
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use common::database::error_code::SqlState;
 use common::database::{ConnectError, DatabaseOptions, Session};
-use common::schema::{replays, users, webstates};
-use diesel::prelude::*;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use common::page_hash::PageHash;
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+use uuid::Uuid;
 
-use crate::merge::{Dated, ReplayState, UserState, WebstateState, change};
+use crate::merge::{ReplayState, UserState, WebstateState, change};
 use crate::metrics::WriterMetrics;
 use crate::record::Record;
 use crate::selection::Selection;
@@ -131,10 +133,10 @@ impl Store {
 
 /// What a plan comes to, once it is known what is stored: only the rows that would change.
 struct Changes {
-    users: Vec<(uuid::Uuid, UserState)>,
+    users: Vec<(Uuid, UserState)>,
     claims: ClaimChanges,
-    replays: Vec<(uuid::Uuid, ReplayState)>,
-    webstates: Vec<(common::page_hash::PageHash, WebstateState)>,
+    replays: Vec<(Uuid, ReplayState)>,
+    webstates: Vec<(PageHash, WebstateState)>,
 }
 
 async fn write_plan(
@@ -190,11 +192,11 @@ async fn find_changes(
     known: &mut Known,
 ) -> QueryResult<Changes> {
     let unknown = known.users.unknown(&plan.users);
-    known.users.remember(read_users(connection, &unknown).await?);
+    known.users.remember(read::users(connection, &unknown).await?);
     let unknown = known.replays.unknown(&plan.replays);
-    known.replays.remember(read_replays(connection, &unknown).await?);
+    known.replays.remember(read::replays(connection, &unknown).await?);
     let unknown = known.webstates.unknown(&plan.webstates);
-    known.webstates.remember(read_webstates(connection, &unknown).await?);
+    known.webstates.remember(read::webstates(connection, &unknown).await?);
 
     let mut users = Vec::new();
     let mut claims = ClaimChanges::default();
@@ -212,106 +214,4 @@ async fn find_changes(
     let replays = known.replays.changes(&plan.replays);
     let webstates = known.webstates.changes(&plan.webstates);
     Ok(Changes { users, claims, replays, webstates })
-}
-
-async fn read_users(
-    connection: &mut AsyncPgConnection,
-    ids: &[uuid::Uuid],
-) -> QueryResult<Vec<(uuid::Uuid, UserState)>> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<UserRow> = users::table
-        .filter(users::user_id.eq_any(ids))
-        .select(UserRow::as_select())
-        .load(connection)
-        .await?;
-    Ok(rows.into_iter().map(UserRow::into_state).collect())
-}
-
-async fn read_replays(
-    connection: &mut AsyncPgConnection,
-    ids: &[uuid::Uuid],
-) -> QueryResult<Vec<(uuid::Uuid, ReplayState)>> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<ReplayRow> = replays::table
-        .filter(replays::replay_id.eq_any(ids))
-        .select(ReplayRow::as_select())
-        .load(connection)
-        .await?;
-    Ok(rows.into_iter().map(ReplayRow::into_state).collect())
-}
-
-async fn read_webstates(
-    connection: &mut AsyncPgConnection,
-    hashes: &[common::page_hash::PageHash],
-) -> QueryResult<Vec<(common::page_hash::PageHash, WebstateState)>> {
-    if hashes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<(common::page_hash::PageHash, Option<common::time::Timestamp>, bool)> =
-        webstates::table
-            .filter(webstates::html_hash.eq_any(hashes))
-            .select((
-                webstates::html_hash,
-                webstates::captured_at,
-                webstates::html_content.is_not_null(),
-            ))
-            .load(connection)
-            .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(hash, captured_at, has_content)| (hash, WebstateState { captured_at, has_content }))
-        .collect())
-}
-
-/// A row of `users`, without what is derived.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = users)]
-struct UserRow {
-    user_id: uuid::Uuid,
-    created_at: common::time::Timestamp,
-    name: Option<String>,
-    name_as_of: Option<common::time::Timestamp>,
-    email_claim: Option<String>,
-    email_as_of: Option<common::time::Timestamp>,
-}
-
-impl UserRow {
-    fn into_state(self) -> (uuid::Uuid, UserState) {
-        let dated = |value: Option<String>, as_of: Option<common::time::Timestamp>| {
-            Some(Dated { as_of: as_of?, value: value? })
-        };
-        let state = UserState {
-            created_at: self.created_at,
-            name: dated(self.name, self.name_as_of),
-            email_claim: dated(self.email_claim, self.email_as_of),
-        };
-        (self.user_id, state)
-    }
-}
-
-/// A row of `replays`.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = replays)]
-struct ReplayRow {
-    replay_id: uuid::Uuid,
-    user_id: uuid::Uuid,
-    start_time: common::time::Timestamp,
-    end_time: Option<common::time::Timestamp>,
-    initial_url: String,
-    user_as_of: common::time::Timestamp,
-}
-
-impl ReplayRow {
-    fn into_state(self) -> (uuid::Uuid, ReplayState) {
-        let state = ReplayState {
-            start: (self.start_time, self.initial_url),
-            end_time: self.end_time,
-            user_id: Dated { as_of: self.user_as_of, value: self.user_id },
-        };
-        (self.replay_id, state)
-    }
 }

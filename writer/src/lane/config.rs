@@ -1,0 +1,55 @@
+//! How a lane's consumer is set up.
+
+use common::kafka::unique_client_id;
+use rdkafka::ClientConfig;
+
+use crate::options::RunOptions;
+
+/// A dead writer's partitions go to others after this many milliseconds. Kafka's default is 45 s;
+/// the least that brokers allow by default is 6.
+const SESSION_TIMEOUT_MS: &str = "10000";
+
+/// How often a member says that it lives, in milliseconds: a third of the session time-out.
+const HEARTBEAT_INTERVAL_MS: &str = "3000";
+
+/// A full fetch queue looks again after this many milliseconds; Kafka's default is a second.
+const FETCH_QUEUE_BACKOFF_MS: &str = "10";
+
+/// How often the client reports lag, in milliseconds.
+const STATISTICS_INTERVAL_MS: &str = "1000";
+
+/// The configuration of lane `number`'s consumer.
+///
+/// # Errors
+/// When the Kafka options are wrong.
+pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Result<ClientConfig> {
+    let client_id = unique_client_id("tapedeck-writer", number);
+    let mut config = options.kafka.client(&client_id).map_err(anyhow::Error::msg)?;
+    let fetch_bytes = options.limits.topic_message_bytes().to_string();
+    let defaults = [
+        ("group.id", options.consumer_group.clone()),
+        ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
+        ("enable.auto.commit", "false".to_owned()),
+        ("enable.auto.offset.store", "false".to_owned()),
+        ("auto.offset.reset", "error".to_owned()),
+        ("session.timeout.ms", SESSION_TIMEOUT_MS.to_owned()),
+        ("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS.to_owned()),
+        ("max.poll.interval.ms", options.max_poll_interval_ms.to_string()),
+        ("queued.max.messages.kbytes", (options.fetch_ahead_bytes / 1024).to_string()),
+        ("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS.to_owned()),
+        ("fetch.max.bytes", fetch_bytes.clone()),
+        ("fetch.message.max.bytes", fetch_bytes),
+        (
+            "receive.message.max.bytes",
+            (options.limits.topic_message_bytes() + (1 << 20)).to_string(),
+        ),
+        ("statistics.interval.ms", STATISTICS_INTERVAL_MS.to_owned()),
+    ];
+    for (name, value) in defaults {
+        // What the operator passes through wins.
+        if config.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
+    Ok(config)
+}

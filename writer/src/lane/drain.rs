@@ -1,0 +1,70 @@
+//! Finishing what is held: before partitions go, and for good.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+
+use super::{Ended, Lane, LaneError, ROUND};
+use crate::batch::CloseReason;
+
+/// How often a lane that has finished looks whether its siblings have.
+const SIBLING_ROUND: Duration = Duration::from_millis(10);
+
+impl Lane {
+    /// Settles all that is held and has its offsets committed, as far as the deadline allows.
+    pub(super) fn finish(&mut self, deadline: Instant) -> Result<(), LaneError> {
+        self.pause();
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        while !self.halted && (self.settling.is_some() || !self.building.is_empty()) {
+            if left(deadline).is_zero() {
+                self.give_up_settling()?;
+                break;
+            }
+            self.parts.health.tick();
+            if self.settling.is_none() {
+                self.hand_over(CloseReason::Drain);
+            }
+            self.take_outcomes(ROUND.min(left(deadline)))?;
+        }
+        while !self.commits.done() && !left(deadline).is_zero() {
+            self.parts.health.tick();
+            self.proceed_with_commits(ROUND.min(left(deadline)));
+        }
+        Ok(())
+    }
+
+    /// Takes the batch back from the settler, unwritten.
+    pub(super) fn give_up_settling(&mut self) -> Result<(), LaneError> {
+        while let Some(settling) = &self.settling {
+            settling.give_up.cancel();
+            self.parts.health.tick();
+            self.take_outcomes(ROUND)?;
+        }
+        Ok(())
+    }
+
+    /// Settles and commits what is held; returns until when the lane may take to leave.
+    pub(super) fn finish_for_good(&mut self) -> Result<Instant, LaneError> {
+        self.parts.health.draining();
+        let deadline = Instant::now() + self.parts.options.drain_timeout();
+        self.finish(deadline)?;
+        self.consumer.context().close();
+        Ok(deadline)
+    }
+
+    /// Leaves the group, after its siblings have finished too: a lane that leaves starts a
+    /// rebalance, in which they could not commit.
+    pub(super) fn leave(mut self, deadline: Instant) -> Result<Ended, LaneError> {
+        let drained = self.building.is_empty() && self.commits.done();
+        while self.parts.unfinished.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            self.parts.health.tick();
+            self.poll(SIBLING_ROUND)?;
+        }
+        let all = self.consumer.assignment()?;
+        self.let_go(&all, "revoked");
+        self.parts.accounts.give_back(self.building.retain(|_| false));
+        self.commits.close(deadline);
+        Ok(if drained || self.halted { Ended::Drained } else { Ended::GivenUp })
+    }
+}

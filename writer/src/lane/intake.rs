@@ -1,0 +1,146 @@
+//! Taking records from Kafka into the batch, and when to stop fetching.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::context::LaneContext;
+use super::{Lane, LaneError, ROUND};
+use crate::options::RunOptions;
+use crate::record::{NewerSchema, Partition, Record, Topic};
+
+impl Lane {
+    /// How long a poll may wait: until the batch is due or the settler may be done.
+    pub(super) fn poll_timeout(&self) -> Duration {
+        if self.settling.is_some() {
+            // An outcome may come at any time and is not heard while polling.
+            return Duration::from_millis(5);
+        }
+        let limits = self.parts.options.batch_limits();
+        self.building.due_in(&limits, Instant::now()).map_or(ROUND, |due_in| due_in.min(ROUND))
+    }
+
+    /// Takes one record, if there is one.
+    pub(super) fn poll(&mut self, timeout: Duration) -> Result<(), LaneError> {
+        match self.consumer.poll(timeout) {
+            None => Ok(()),
+            Some(Ok(message)) => {
+                let read = read(&message, &self.parts.options);
+                drop(message);
+                self.take(read);
+                Ok(())
+            }
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error.into()),
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ))) => {
+                self.reposition();
+                Ok(())
+            }
+            Some(Err(error)) => {
+                self.parts.metrics.kafka_errors.inc();
+                tracing::warn!(%error, "cannot consume for now");
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, read: (Partition, i64, Result<Record, NewerSchema>)) {
+        let (partition, offset, record) = read;
+        // Nothing more is committed of these, so what is dropped here will be read again.
+        if self.stopped.contains(&partition) || self.halted {
+            return;
+        }
+        match record {
+            Ok(record) => {
+                let topic = [record.message.topic()];
+                self.parts.metrics.records_consumed.with_label_values(&topic).inc();
+                self.parts.metrics.record_bytes.inc_by(record.value().len() as u64);
+                self.parts.accounts.consume(record.events());
+                self.building.push(record, Instant::now());
+                self.note_held();
+            }
+            Err(NewerSchema(version)) => self.stop_partition(partition, offset, version),
+        }
+    }
+
+    /// A record of a newer format: its partition stays here, unread, until a newer writer.
+    pub(super) fn stop_partition(&mut self, partition: Partition, offset: i64, version: u32) {
+        let topic = partition.topic.name(&self.parts.options.topics);
+        tracing::error!(
+            topic,
+            partition = partition.number,
+            offset,
+            version,
+            "a record is of a newer format: upgrade the writers; this partition waits"
+        );
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition(&topic, partition.number);
+        if let Err(error) = self.consumer.pause(&partitions) {
+            tracing::warn!(%error, "cannot pause the partition; its records are dropped unread");
+        }
+        self.stopped.insert(partition);
+        self.note_stopped(1);
+    }
+
+    pub(super) fn note_stopped(&self, change: i64) {
+        self.parts.metrics.partitions_stopped.add(change);
+        self.parts.health.set_stopped(self.stopped.clone());
+    }
+
+    /// Stops fetching; polling goes on, for the group's sake.
+    pub(super) fn pause(&mut self) {
+        if !self.paused {
+            self.change_fetching(BaseConsumer::pause);
+            self.paused = true;
+        }
+    }
+
+    pub(super) fn resume(&mut self) {
+        if self.paused {
+            self.change_fetching(BaseConsumer::resume);
+            self.paused = false;
+        }
+    }
+
+    pub(super) fn change_fetching(
+        &self,
+        change: impl Fn(&BaseConsumer<LaneContext>, &TopicPartitionList) -> KafkaResult<()>,
+    ) {
+        let changed = self.consumer.assignment().and_then(|all| {
+            let stopped = |topic: &str, number| {
+                self.stopped.iter().any(|it| {
+                    it.topic.name(&self.parts.options.topics) == topic && it.number == number
+                })
+            };
+            let mut partitions = TopicPartitionList::new();
+            for element in all.elements() {
+                if !stopped(element.topic(), element.partition()) {
+                    partitions.add_partition(element.topic(), element.partition());
+                }
+            }
+            change(&self.consumer, &partitions)
+        });
+        if let Err(error) = changed {
+            tracing::warn!(%error, "cannot pause or resume partitions");
+        }
+    }
+}
+
+/// Copies a message out of the fetch buffer and reads it.
+fn read(
+    message: &BorrowedMessage<'_>,
+    options: &RunOptions,
+) -> (Partition, i64, Result<Record, NewerSchema>) {
+    let topic = match message.topic() == options.topics.events() {
+        true => Topic::Events,
+        false => Topic::Webstates,
+    };
+    let partition = Partition { topic, number: message.partition() };
+    let record = Record::read(topic, message.detach(), options.limits.page_limit_bytes);
+    (partition, message.offset(), record)
+}

@@ -1,0 +1,121 @@
+//! Partitions that come and go.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::context::{Rebalance, assign, unassign};
+use super::{Lane, LaneError, offsets};
+use crate::record::{Partition, Topic};
+
+/// How often partitions whose position could not be found are tried again.
+const RETRY_POSITIONS_AFTER: Duration = Duration::from_secs(1);
+
+impl Lane {
+    pub(super) fn carry_out_rebalances(&mut self) -> Result<(), LaneError> {
+        while let Some(rebalance) = self.consumer.context().next_rebalance() {
+            match rebalance {
+                Rebalance::Assign(partitions) => {
+                    let elements = partitions.elements();
+                    self.unplaced
+                        .extend(elements.iter().map(|it| (it.topic().to_owned(), it.partition())));
+                    self.place_at = Some(Instant::now());
+                }
+                Rebalance::Revoke(partitions) => {
+                    let deadline = Instant::now() + self.parts.options.revoke_timeout();
+                    self.finish(deadline)?;
+                    self.let_go(&partitions, "revoked");
+                }
+                Rebalance::Lose(partitions) => {
+                    self.give_up_settling()?;
+                    self.let_go(&partitions, "lost");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds where newly assigned partitions begin, and takes them on.
+    pub(super) fn place_partitions(&mut self) -> Result<(), LaneError> {
+        if self.place_at.is_none_or(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        let mut partitions = TopicPartitionList::new();
+        for (topic, number) in &self.unplaced {
+            partitions.add_partition(topic, *number);
+        }
+        match offsets::starts(&self.consumer, &partitions, &self.parts.metrics) {
+            Ok(placed) => {
+                // Also when there are none: the group waits for the answer.
+                assign(&self.consumer, &placed)?;
+                self.unplaced.clear();
+                self.place_at = None;
+                self.count_partitions("assigned", placed.count());
+                if self.paused {
+                    self.change_fetching(BaseConsumer::pause);
+                }
+                self.parts.health.consuming();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot find where partitions begin; trying again");
+                self.place_at = Some(Instant::now() + RETRY_POSITIONS_AFTER);
+            }
+        }
+        Ok(())
+    }
+
+    /// Some partition's position is not in Kafka any more: finds which, and moves it.
+    pub(super) fn reposition(&self) {
+        let moved = offsets::out_of_range(&self.consumer, &self.parts.metrics);
+        let moved = moved.and_then(|moved| match moved.count() {
+            0 => Ok(()),
+            _ => self
+                .consumer
+                .seek_partitions(moved, common::kafka::BROKER_QUESTION_TIMEOUT)
+                .map(drop),
+        });
+        if let Err(error) = moved {
+            tracing::error!(%error, "cannot find where a partition goes on");
+        }
+    }
+
+    /// Drops what is held of partitions that go, and lets them go.
+    pub(super) fn let_go(&mut self, partitions: &TopicPartitionList, change: &str) {
+        let (events, webstates) = (
+            Topic::Events.name(&self.parts.options.topics),
+            Topic::Webstates.name(&self.parts.options.topics),
+        );
+        let gone = |partition: Partition| {
+            let topic = match partition.topic {
+                Topic::Events => &events,
+                Topic::Webstates => &webstates,
+            };
+            partitions.find_partition(topic, partition.number).is_some()
+        };
+        let returned = self.building.retain(|partition| !gone(partition));
+        self.parts.accounts.give_back(returned);
+        self.note_held();
+        let stopped_before = self.stopped.len();
+        self.stopped.retain(|partition| !gone(*partition));
+        self.settled.retain(|partition, _| !gone(*partition));
+        if self.stopped.len() < stopped_before {
+            let fewer = i64::try_from(stopped_before - self.stopped.len()).unwrap_or(i64::MAX);
+            self.note_stopped(-fewer);
+        }
+        self.unplaced.retain(|(topic, number)| partitions.find_partition(topic, *number).is_none());
+        self.consumer.context().forget_lag(partitions);
+        if let Err(error) = unassign(&self.consumer, partitions) {
+            tracing::warn!(%error, "cannot let partitions go");
+        }
+        self.count_partitions(change, partitions.count());
+    }
+
+    pub(super) fn count_partitions(&self, change: &str, count: usize) {
+        let metrics = &self.parts.metrics;
+        metrics.rebalanced_partitions.with_label_values(&[change]).inc_by(count as u64);
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        metrics.partitions_assigned.add(if change == "assigned" { count } else { -count });
+        tracing::info!(change, count, "partitions");
+    }
+}
