@@ -16,6 +16,9 @@ const ZSTD_LEVEL: i32 = 1;
 /// Brotli's quality; its higher ones are for content that is compressed once and served often.
 const BROTLI_QUALITY: i32 = 3;
 
+/// What browsers let a page send during unload; larger bodies are compressed whatever was chosen.
+const BEACON_LIMIT_BYTES: usize = 64 * 1024;
+
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -89,13 +92,17 @@ impl Encoding {
 }
 
 impl Body {
-    /// Writes and compresses an envelope.
+    /// Writes and compresses an envelope; a plain body that no beacon could carry by gzip.
     ///
     /// # Errors
     /// When the encoder fails, which it does for want of memory only.
     pub(super) fn of(envelope: &Envelope, encoding: Encoding) -> io::Result<Self> {
         let plain = serde_json::to_vec(envelope)?;
         let plain_bytes = plain.len();
+        let encoding = match encoding {
+            Encoding::Plain if plain_bytes > BEACON_LIMIT_BYTES => Encoding::Gzip,
+            chosen => chosen,
+        };
         Ok(Self { bytes: encoding.encode(plain)?.into(), encoding, plain_bytes })
     }
 }
@@ -110,10 +117,11 @@ mod tests {
     #[test]
     fn bodies_decompress_to_the_envelope() {
         fn check(encoding: Encoding, decode: impl Fn(&[u8]) -> Vec<u8>) {
-            let envelope = own().unwrap()[0].envelope();
+            let envelope = own().unwrap()[15].envelope();
             let body = Body::of(&envelope, encoding).unwrap();
             let plain = serde_json::to_vec(&envelope).unwrap();
             assert_eq!(body.plain_bytes, plain.len());
+            assert_eq!(body.encoding, encoding);
             assert!(decode(&body.bytes) == plain, "{encoding:?}");
         }
         check(Encoding::Plain, <[u8]>::to_vec);
@@ -128,5 +136,18 @@ mod tests {
             brotli::BrotliDecompress(&mut bytes, &mut out).unwrap();
             out
         });
+    }
+
+    #[test]
+    fn no_beacon_is_larger_than_browsers_let_it_be() {
+        let sessions = own().unwrap();
+        let bodies = sessions.iter().map(|session| Body::of(&session.envelope(), Encoding::Plain));
+        let (mut plain, mut compressed) = (0, 0);
+        for body in bodies.map(Result::unwrap) {
+            let small = body.plain_bytes <= BEACON_LIMIT_BYTES;
+            assert_eq!(body.encoding, if small { Encoding::Plain } else { Encoding::Gzip });
+            *if small { &mut plain } else { &mut compressed } += 1;
+        }
+        assert!(plain > 0 && compressed > 0, "{plain} plain, {compressed} compressed");
     }
 }

@@ -10,6 +10,7 @@ mod gateway;
 mod partitions;
 mod queries;
 mod queries_data;
+mod recordings;
 mod reporter;
 mod reporter_fixture;
 mod reporter_serve;
