@@ -15,7 +15,7 @@ use crate::gateway::Gateway;
 use crate::lines;
 use crate::media_type::Format;
 use crate::openapi::ProblemDocument;
-use crate::prepare::Preparation;
+use crate::prepare::{Preparation, Prepared};
 use crate::problem::{Kind, Problem};
 use crate::publication::Publication;
 use crate::trace_context::traceparent;
@@ -66,18 +66,41 @@ pub async fn batches(
     let mut reservation = gateway.budget.reservation();
     let wire = gateway.read_body(&request.headers, body, &mut reservation).await?;
     let headers = RecordHeaders { received_at, traceparent: traceparent(&request.headers) };
-    let batch = {
-        let gateway = Arc::clone(&gateway);
-        let processor = gateway.processor.clone();
-        let wire_bytes = wire.len();
-        let work = move || Batch::make(&gateway, wire, encoding, format, reservation, received_at);
-        processor.run(wire_bytes, work).await?
-    };
-    let outcomes = batch.publish(gateway, headers).await?;
+    let arrived = Arrived { gateway, wire, encoding, format, reservation, headers };
+    // A task of its own: whether the client waits or not, what has arrived is worked on to its
+    // end, counted, and its pages are remembered.
+    let outcomes = tokio::spawn(arrived.settle()).await.map_err(|error| {
+        tracing::error!(%error, "work on a request failed");
+        Problem::new(Kind::Internal, "the gateway failed to work on the request")
+    })??;
     Ok(match format {
         Format::Json => answers::envelope(outcomes),
         Format::JsonLines => answers::lines(outcomes),
     })
+}
+
+/// A request whose body has arrived.
+struct Arrived {
+    gateway: Arc<Gateway>,
+    wire: Vec<u8>,
+    encoding: Encoding,
+    format: Format,
+    reservation: Reservation,
+    headers: RecordHeaders,
+}
+
+impl Arrived {
+    /// Makes the records of its envelopes and waits until Kafka has acknowledged them; gives
+    /// what became of each line.
+    async fn settle(self) -> Result<Outcomes, Problem> {
+        let (gateway, headers) = (Arc::clone(&self.gateway), self.headers.clone());
+        let wire_bytes = self.wire.len();
+        let made = gateway.processor.run(wire_bytes, move || Batch::make(self)).await?;
+        let Batch { lines, publication } = made;
+        let published = publication.publish(&gateway, &headers).await?;
+        let outcome = |place: Result<usize, Problem>| place.and_then(|it| published[it].clone());
+        Ok(lines.into_iter().map(|(line, place)| (line, outcome(place))).collect())
+    }
 }
 
 /// The envelopes of a request: those refused, and the records of the others.
@@ -90,14 +113,8 @@ struct Batch {
 
 impl Batch {
     /// Makes the records of a request's envelopes; keeps a core busy.
-    fn make(
-        gateway: &Gateway,
-        wire: Vec<u8>,
-        encoding: Encoding,
-        format: Format,
-        mut reservation: Reservation,
-        received_at: Timestamp,
-    ) -> Result<Self, Problem> {
+    fn make(arrived: Arrived) -> Result<Self, Problem> {
+        let Arrived { gateway, wire, encoding, format, mut reservation, headers } = arrived;
         let limit_bytes = gateway.body.decompressed_limit_bytes;
         let mut body = encoding.decode(wire, limit_bytes, &mut reservation)?;
         gateway.metrics.decompressed_bytes.inc_by(body.len() as u64);
@@ -110,43 +127,28 @@ impl Batch {
             gateway.limits,
             &gateway.memory,
             &gateway.metrics,
-            received_at,
+            headers.received_at,
         );
         let mut lines = Vec::with_capacity(bodies.len());
-        let mut envelopes = Vec::with_capacity(bodies.len());
-        let mut held_bytes = 0;
+        let mut envelopes: Vec<Prepared> = Vec::with_capacity(bodies.len());
+        let mut record_bytes = 0;
         for (line, body) in bodies {
-            let result = preparation.envelope(body);
-            reservation.grow(preparation.record_bytes() - held_bytes)?;
-            held_bytes = preparation.record_bytes();
-            let place = result.map(|prepared| {
+            let place = preparation.envelope(body).map(|prepared| {
                 envelopes.push(prepared);
                 envelopes.len() - 1
             });
             lines.push((line, place));
+            let grown = reservation.grow(preparation.record_bytes() - record_bytes);
+            record_bytes = preparation.record_bytes();
+            grown.map_err(|exhausted| {
+                let problem = Problem::from(exhausted);
+                gateway.metrics.count_refused(problem.kind, &envelopes);
+                problem
+            })?;
         }
         drop(body);
-        reservation.shrink_to(held_bytes);
+        reservation.shrink_to(record_bytes);
         let pages = preparation.into_pages();
         Ok(Self { lines, publication: Publication { envelopes, pages, reservation } })
-    }
-
-    /// Publishes what is not refused; gives what became of each line.
-    async fn publish(
-        self,
-        gateway: Arc<Gateway>,
-        headers: RecordHeaders,
-    ) -> Result<Outcomes, Problem> {
-        let publication = self.publication;
-        // A task of its own: whether the client waits or not, what Kafka acknowledges is counted
-        // and its pages are remembered.
-        let task = tokio::spawn(async move { publication.publish(&gateway, &headers).await });
-        let published = task.await.map_err(|error| {
-            tracing::error!(%error, "publishing failed");
-            Problem::new(Kind::Internal, "the gateway failed to publish the records")
-        })?;
-        let published = published?;
-        let outcome = |place: Result<usize, Problem>| place.and_then(|it| published[it].clone());
-        Ok(self.lines.into_iter().map(|(line, place)| (line, outcome(place))).collect())
     }
 }

@@ -3,6 +3,7 @@
 use common::metrics::LATENCY_BUCKETS_SECONDS;
 use prometheus::Registry;
 
+use crate::prepare::Prepared;
 use crate::problem::Kind;
 
 common::metrics! {
@@ -107,6 +108,13 @@ impl GatewayMetrics {
 }
 
 impl GatewayMetrics {
+    /// Counts envelopes that are refused with the whole request, for this reason.
+    pub fn count_refused(&self, kind: Kind, envelopes: &[Prepared]) {
+        for envelope in envelopes {
+            self.count_refused_envelope(kind, envelope.events);
+        }
+    }
+
     /// Counts an envelope that is refused for this reason.
     pub fn count_refused_envelope(&self, kind: Kind, events: usize) {
         let reason = kind.label();

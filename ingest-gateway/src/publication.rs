@@ -39,9 +39,7 @@ impl Publication {
         }
         let _pass = gateway.breaker.admit().map_err(|closed| {
             let problem = Problem::from(closed);
-            for envelope in &envelopes {
-                gateway.metrics.count_refused_envelope(problem.kind, envelope.events);
-            }
+            gateway.metrics.count_refused(problem.kind, &envelopes);
             problem
         })?;
         let headers = headers.to_kafka();

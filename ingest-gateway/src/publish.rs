@@ -137,23 +137,17 @@ impl Publisher {
         metrics: &GatewayMetrics,
     ) -> Result<Self, String> {
         let timeout = Duration::from_secs(options.delivery_timeout_seconds);
-        let mut config = ClientConfig::new();
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("linger.ms", LINGER_MS)
-            .set("compression.type", "lz4")
-            .set("message.timeout.ms", timeout.as_millis().to_string())
-            .set("message.max.bytes", limits.topic_message_bytes().to_string())
-            .set(
-                "queue.buffering.max.kbytes",
-                (options.producer_queue_limit_bytes / 1024).to_string(),
-            )
-            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
-        // What the operator passes through is set last, so it wins.
-        for (name, value) in kafka.client(&unique_client_id("tapedeck-gateway", 0))?.config_map() {
-            config.set(name, value);
-        }
+        let settings = [
+            ("enable.idempotence", "true".to_owned()),
+            ("acks", "all".to_owned()),
+            ("linger.ms", LINGER_MS.to_owned()),
+            ("compression.type", "lz4".to_owned()),
+            ("message.timeout.ms", timeout.as_millis().to_string()),
+            ("message.max.bytes", limits.topic_message_bytes().to_string()),
+            ("queue.buffering.max.kbytes", (options.producer_queue_limit_bytes / 1024).to_string()),
+            ("statistics.interval.ms", STATISTICS_INTERVAL_MS.to_owned()),
+        ];
+        let config = kafka.client(&unique_client_id("tapedeck-gateway", 0), settings)?;
         let producer = produce_with(&config, metrics).map_err(|error| error.to_string())?;
         Ok(Self {
             config,
