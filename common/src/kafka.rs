@@ -42,12 +42,17 @@ pub struct KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// A client configuration with everything that all clients share. `client_id` must be unique
-    /// among the clients of a consumer group.
+    /// A client configuration: what all clients share, then the client's own `settings`, then
+    /// what the operator passes through. `client_id` must be unique among the clients of a
+    /// consumer group.
     ///
     /// # Errors
     /// A property that is not `name=value`, or a file that cannot be read.
-    pub fn client(&self, client_id: &str) -> Result<ClientConfig, String> {
+    pub fn client<'a>(
+        &self,
+        client_id: &str,
+        settings: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Result<ClientConfig, String> {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
@@ -55,6 +60,9 @@ impl KafkaOptions {
             .set("socket.keepalive.enable", "true")
             .set("reconnect.backoff.max.ms", RECONNECT_BACKOFF_MAX_MS)
             .set("allow.auto.create.topics", "false");
+        for (name, value) in settings {
+            config.set(name, value);
+        }
         for (name, value) in self.all_properties()? {
             config.set(name, value);
         }
@@ -84,7 +92,7 @@ impl KafkaOptions {
 impl CheckOptions for KafkaOptions {
     fn check(&self, problems: &mut Problems) {
         problems.require(!self.brokers.trim().is_empty(), "--kafka-brokers is empty");
-        if let Err(problem) = self.client("check").and_then(|config| {
+        if let Err(problem) = self.client("check", []).and_then(|config| {
             config.create_native_config().map(drop).map_err(|error| error.to_string())
         }) {
             problems.add(problem);

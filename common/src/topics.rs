@@ -208,7 +208,7 @@ pub async fn ensure(
     limits: SizeLimits,
 ) -> Result<(), TopicError> {
     let admin: AdminClient<DefaultClientContext> = kafka
-        .client(&unique_client_id("tapedeck-admin", 0))
+        .client(&unique_client_id("tapedeck-admin", 0), [])
         .map_err(TopicError::Configuration)?
         .create()?;
     let request = AdminOptions::new().request_timeout(Some(BROKER_QUESTION_TIMEOUT));
@@ -222,15 +222,17 @@ pub async fn ensure(
     // A broker learns of a new topic a moment after the controller has made it.
     let not_yet_known = || KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition);
     let mut differences = Vec::new();
+    let mut retentions = Vec::new();
     for (specification, result) in specifications.iter().zip(described) {
         match result {
             Ok(resource) if resource.entries.is_empty() => return Err(not_yet_known().into()),
             Ok(resource) => {
-                let actual = resource
+                let actual: HashMap<_, _> = resource
                     .entries
                     .into_iter()
                     .filter_map(|entry| Some((entry.name, entry.value?)))
                     .collect();
+                retentions.push(actual.get("retention.ms").and_then(|it| it.parse().ok()));
                 differences.extend(specification.differences(options, &actual));
             }
             Err(RDKafkaErrorCode::UnknownTopicOrPartition) if options.create_topics => {
@@ -243,7 +245,26 @@ pub async fn ensure(
             Err(code) => return Err(KafkaError::AdminOp(code).into()),
         }
     }
+    if let [Some(events), Some(webstates), Some(dead_letters)] = retentions[..] {
+        differences.extend(retention_differences(events, webstates, dead_letters));
+    }
     if differences.is_empty() { Ok(()) } else { Err(TopicError::Unfit(differences)) }
+}
+
+/// Compares how long the topics keep their records (milliseconds; -1 is for ever): pages at least
+/// as long as the events that refer to them, dead letters longer, so that there is time to act.
+fn retention_differences(events: i64, webstates: i64, dead_letters: i64) -> Vec<String> {
+    let endless = |retention: i64| if retention < 0 { i64::MAX } else { retention };
+    let (events, webstates, dead_letters) =
+        (endless(events), endless(webstates), endless(dead_letters));
+    let mut differences = Vec::new();
+    if webstates < events {
+        differences.push("page states are kept for a shorter time than events".to_owned());
+    }
+    if dead_letters <= events && dead_letters < i64::MAX {
+        differences.push("dead letters are not kept for longer than events".to_owned());
+    }
+    differences
 }
 
 async fn create(
@@ -278,6 +299,20 @@ async fn create(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_outlive_events_and_dead_letters_outlive_both() {
+        fn check(events: i64, webstates: i64, dead_letters: i64, expected: usize) {
+            let differences = retention_differences(events, webstates, dead_letters);
+            assert_eq!(differences.len(), expected, "{events} {webstates} {dead_letters}");
+        }
+        check(7, 7, 30, 0);
+        check(7, 6, 30, 1);
+        check(7, 7, 7, 1);
+        check(-1, 7, 30, 2);
+        check(-1, -1, -1, 0);
+        check(7, -1, 30, 0);
+    }
 
     #[test]
     fn differences_that_break_a_promise_are_named() {

@@ -40,7 +40,12 @@ missing_prerequisites() {
     if ! has cc || ! has c++ || ! has make; then
         printf 'build-essential\ta C compiler and make, for the Kafka client\n'
     fi
-    has pkg-config || printf 'pkg-config\tpkg-config, for the Kafka client\n'
+    if ! has pkg-config; then
+        printf 'pkg-config\tpkg-config, for the Kafka client\n'
+        printf 'libssl-dev\tOpenSSL, for the Kafka client\n'
+    elif ! pkg-config --exists openssl; then
+        printf 'libssl-dev\tOpenSSL, for the Kafka client\n'
+    fi
     if ! has setpriv || ! has setsid || ! has flock || ! has ipcrm; then
         printf 'util-linux\tutil-linux, to look after processes\n'
     fi

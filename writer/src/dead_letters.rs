@@ -52,14 +52,14 @@ pub(crate) fn durable_producer(
     limits: SizeLimits,
     name: &str,
 ) -> Result<ClientConfig, String> {
-    let mut config = kafka.client(&unique_client_id(name, 0))?;
-    config
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("delivery.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string())
-        .set("queue.buffering.max.kbytes", QUEUE_KIBIBYTES)
-        .set("message.max.bytes", limits.dead_letter_message_bytes().to_string());
-    Ok(config)
+    let settings = [
+        ("enable.idempotence", "true".to_owned()),
+        ("acks", "all".to_owned()),
+        ("delivery.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string()),
+        ("queue.buffering.max.kbytes", QUEUE_KIBIBYTES.to_owned()),
+        ("message.max.bytes", limits.dead_letter_message_bytes().to_string()),
+    ];
+    kafka.client(&unique_client_id(name, 0), settings)
 }
 
 /// The way to the dead letters; shared by all lanes.

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use common::database::DatabaseOptions;
-use diesel::sql_types::{BigInt, Bool};
+use diesel::migration::MigrationSource;
+use diesel::pg::Pg;
+use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -22,6 +24,12 @@ const LOCK_RETRY: Duration = Duration::from_millis(200);
 
 /// How long one statement of a migration may take: building an index takes what it takes.
 const STATEMENT_TIMEOUT_MS: u32 = 3_600_000;
+
+#[derive(QueryableByName)]
+struct Applied {
+    #[diesel(sql_type = Text)]
+    version: String,
+}
 
 #[derive(QueryableByName)]
 struct Locked {
@@ -69,22 +77,22 @@ async fn lock(connection: &mut AsyncPgConnection) -> anyhow::Result<()> {
     }
 }
 
-/// Checks that the database has this version's tables.
+/// Checks that the database has this version's tables. Only reads: a writer need not be allowed
+/// to make any.
 ///
 /// # Errors
 /// When it has not, or cannot be asked.
 pub async fn check(options: &DatabaseOptions) -> anyhow::Result<()> {
-    // The session as a whole stays until the answer is there: without it the connection is closed.
-    let session = options.connect("tapedeck-writer").await?;
-    let connection = session.connection;
-    let pending = tokio::task::spawn_blocking(move || {
-        AsyncMigrationHarness::<AsyncPgConnection>::new(connection)
-            .has_pending_migration(MIGRATIONS)
-            .map_err(|error| anyhow!("{error}"))
-    });
-    match pending.await? {
-        Ok(false) => Ok(()),
-        Ok(true) => bail!("the database's tables are not up to date: run `writer migrate`"),
-        Err(error) => Err(error.context("cannot ask the database for its version")),
+    let mut session = options.connect("tapedeck-writer").await?;
+    let applied: Vec<Applied> = sql_query("SELECT version FROM __diesel_schema_migrations")
+        .load(&mut session.connection)
+        .await
+        .context("cannot ask the database for its version")?;
+    let ours =
+        MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(|error| anyhow!("{error}"))?;
+    let missing = |version: &String| applied.iter().all(|it| it.version != *version);
+    match ours.iter().map(|it| it.name().version().to_string()).find(missing) {
+        None => Ok(()),
+        Some(version) => bail!("migration {version} is missing: run `writer migrate`"),
     }
 }

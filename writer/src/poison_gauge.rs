@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 pub const WINDOW_RECORDS: usize = 1_000;
 
 /// The last records of a lane.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PoisonGauge {
     recent: VecDeque<bool>,
     poison: usize,

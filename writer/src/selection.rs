@@ -27,15 +27,23 @@ pub enum Narrowed {
     Head(Part),
     /// Nothing smaller is left: this is what Postgres refuses.
     Refused(Part),
+    /// The selection was empty.
+    Nothing,
 }
 
+/// More records are not written in one transaction: each may bring a user, whose claim to an
+/// address takes up to three advisory locks, and Postgres has room for some thousands in all
+/// (`max_locks_per_transaction` × `max_connections`: 6,400 by default).
+const MAX_RECORDS: usize = 500;
+
 impl Selection {
-    /// All of a batch that can be read.
-    pub fn all(records: &[Record]) -> Self {
+    /// All of a batch that can be read, in as few transactions as it may be; nearly always one.
+    pub fn all(records: &[Record]) -> Vec<Self> {
         let readable =
             |(_, record): &(usize, &Record)| !matches!(record.content, Content::Unreadable(_));
         let part = |(record, it): (usize, &Record)| Part { record, events: 0..it.events() };
-        Self(records.iter().enumerate().filter(readable).map(part).collect())
+        let parts: Vec<_> = records.iter().enumerate().filter(readable).map(part).collect();
+        parts.chunks(MAX_RECORDS).map(|chunk| Self(chunk.to_vec())).collect()
     }
 
     /// One record's part alone.
@@ -48,11 +56,6 @@ impl Selection {
         &self.0
     }
 
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// How to go on after a refusal.
     pub fn narrow(mut self) -> Narrowed {
         if self.0.len() > 1 {
@@ -62,7 +65,8 @@ impl Selection {
         match self.0.pop() {
             Some(part) if part.events.len() > 1 => Narrowed::Head(part),
             Some(part) => Narrowed::Refused(part),
-            None => Narrowed::Halves([Self(vec![]), Self(vec![])]),
+            // Nothing was asked for, so nothing was refused.
+            None => Narrowed::Nothing,
         }
     }
 }
@@ -121,6 +125,7 @@ mod tests {
                 Narrowed::Halves(halves) => open.extend(halves),
                 Narrowed::Head(part) => open.extend(part.halves()),
                 Narrowed::Refused(part) => found.push(part),
+                Narrowed::Nothing => {}
             }
         }
         found.sort_by_key(|part| (part.record, part.events.start));

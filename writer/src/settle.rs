@@ -107,17 +107,15 @@ impl Settler {
     /// Writes every row that can be written.
     async fn write_all(&mut self, batch: &Batch) -> Progress {
         let mut progress = Progress::default();
-        let mut open = vec![Selection::all(batch.records())];
+        let mut open = Selection::all(batch.records());
         while let Some(selection) = open.pop() {
-            if selection.is_empty() {
-                continue;
-            }
             let Err(poison) = self.write(batch, &selection, &mut progress).await else {
                 continue;
             };
             match selection.narrow() {
                 Narrowed::Halves(halves) => open.extend(halves),
                 Narrowed::Refused(part) => progress.refuse(part, poison),
+                Narrowed::Nothing => {}
                 Narrowed::Head(part) => {
                     let head = Selection::one(part.head());
                     match self.write(batch, &head, &mut progress).await {
@@ -180,8 +178,10 @@ impl Settler {
             .enumerate()
             .map(|(place, record)| reason(record, refused.get(&place)))
             .collect();
-        self.poison_gauge.record(reasons.iter().map(Option::is_some));
-        if self.poison_gauge.too_much() {
+        // Taken over only at the end: a batch given up meanwhile comes again.
+        let mut poison_gauge = self.poison_gauge.clone();
+        poison_gauge.record(reasons.iter().map(Option::is_some));
+        if poison_gauge.too_much() {
             return None;
         }
         for (record, reason) in batch.records().iter().zip(&reasons) {
@@ -189,6 +189,7 @@ impl Settler {
                 self.bury_one(record, reason).await;
             }
         }
+        self.poison_gauge = poison_gauge;
         let refused_events = |refusal: &Refusal| -> usize {
             refusal.events.iter().map(ExactSizeIterator::len).sum()
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use diesel_async::AsyncPgConnection;
 use tokio_postgres::NoTls;
+use tokio_postgres::config::SslMode;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::options::{CheckOptions, Problems, Secret, read_secret_file};
@@ -89,6 +90,9 @@ impl DatabaseOptions {
             .expose()
             .parse()
             .map_err(|_| "the database's address is not one of Postgres".to_owned())?;
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err("sslmode=require: Tapedeck does not speak TLS to Postgres".to_owned());
+        }
         config.application_name(application).options(self.session_settings());
         Ok(config)
     }

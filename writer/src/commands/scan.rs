@@ -86,15 +86,17 @@ impl Scan {
     pub(super) fn begin(selection: &Selection, group: &str) -> anyhow::Result<Self> {
         let topic = selection.topics.dead_letters();
         let limit = selection.limits.dead_letter_message_bytes();
+        let settings = [
+            ("group.id", group.to_owned()),
+            ("enable.auto.commit", "false".to_owned()),
+            ("enable.auto.offset.store", "false".to_owned()),
+            ("auto.offset.reset", "error".to_owned()),
+            ("fetch.message.max.bytes", limit.to_string()),
+        ];
         let consumer: BaseConsumer = selection
             .kafka
-            .client(&unique_client_id("tapedeck-dead-letters", 0))
+            .client(&unique_client_id("tapedeck-dead-letters", 0), settings)
             .map_err(anyhow::Error::msg)?
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
-            .set("fetch.message.max.bytes", limit.to_string())
             .create()?;
         let metadata = consumer
             .fetch_metadata(Some(&topic), BROKER_QUESTION_TIMEOUT)

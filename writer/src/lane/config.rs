@@ -24,9 +24,8 @@ const STATISTICS_INTERVAL_MS: &str = "1000";
 /// When the Kafka options are wrong.
 pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Result<ClientConfig> {
     let client_id = unique_client_id("tapedeck-writer", number);
-    let mut config = options.kafka.client(&client_id).map_err(anyhow::Error::msg)?;
     let fetch_bytes = options.limits.topic_message_bytes().to_string();
-    let defaults = [
+    let settings = [
         ("group.id", options.consumer_group.clone()),
         ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
         ("enable.auto.commit", "false".to_owned()),
@@ -45,11 +44,5 @@ pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Re
         ),
         ("statistics.interval.ms", STATISTICS_INTERVAL_MS.to_owned()),
     ];
-    for (name, value) in defaults {
-        // What the operator passes through wins.
-        if config.get(name).is_none() {
-            config.set(name, value);
-        }
-    }
-    Ok(config)
+    options.kafka.client(&client_id, settings).map_err(anyhow::Error::msg)
 }

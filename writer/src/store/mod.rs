@@ -12,6 +12,7 @@ pub mod plan;
 mod read;
 pub mod statements;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -137,6 +138,8 @@ struct Changes {
     claims: ClaimChanges,
     replays: Vec<(Uuid, ReplayState)>,
     webstates: Vec<(PageHash, WebstateState)>,
+    /// The pages that came and are not stored.
+    new_pages: BTreeSet<PageHash>,
 }
 
 async fn write_plan(
@@ -155,7 +158,10 @@ async fn write_plan(
             statements::upsert_users(connection, &changes.users).await?;
             let conflicts = changes.claims.derive(connection, &addresses).await?;
             statements::upsert_replays(connection, &changes.replays).await?;
-            statements::upsert_webstates(connection, &changes.webstates, plan).await?;
+            let new_page = |hash: &PageHash| {
+                changes.new_pages.contains(hash).then(|| plan.page(hash)).flatten()
+            };
+            statements::upsert_webstates(connection, &changes.webstates, new_page).await?;
             let new = statements::insert_events(connection, plan).await?;
             QueryResult::Ok((new, conflicts))
         })
@@ -164,9 +170,9 @@ async fn write_plan(
             metrics.email_conflicts.inc_by(conflicts);
             Written { events: new, duplicates: plan.all_events() - new }
         })?;
-    let Changes { users, replays, webstates, .. } = changes;
+    let Changes { users, replays, webstates, new_pages, .. } = changes;
     count_rows(metrics, users.len(), replays.len(), webstates.len());
-    count_pages(metrics, plan.all_pages(), plan.pages_among(&webstates));
+    count_pages(metrics, plan.all_pages(), plan.size_of(&new_pages));
     known.users.remember(users);
     known.replays.remember(replays);
     known.webstates.remember(webstates);
@@ -213,5 +219,7 @@ async fn find_changes(
     }
     let replays = known.replays.changes(&plan.replays);
     let webstates = known.webstates.changes(&plan.webstates);
-    Ok(Changes { users, claims, replays, webstates })
+    let stored = |hash: &PageHash| known.webstates.get(hash).is_some_and(|it| it.has_content);
+    let new_pages = plan.page_hashes().filter(|hash| !stored(hash)).collect();
+    Ok(Changes { users, claims, replays, webstates, new_pages })
 }

@@ -123,10 +123,15 @@ impl<'a> Plan<'a> {
         self.all_pages
     }
 
-    /// Those of the pages that came whose row is changed by one of `changes`.
-    pub fn pages_among<S>(&self, changes: &[(PageHash, S)]) -> Pages {
+    /// The hashes of the pages that came.
+    pub fn page_hashes(&self) -> impl Iterator<Item = PageHash> {
+        self.contents.keys().copied()
+    }
+
+    /// How many and how large some of the pages that came are.
+    pub fn size_of(&self, hashes: &BTreeSet<PageHash>) -> Pages {
         let mut pages = Pages::default();
-        for content in changes.iter().filter_map(|(hash, _)| self.page(hash)) {
+        for content in hashes.iter().filter_map(|hash| self.page(hash)) {
             pages.add(content);
         }
         pages

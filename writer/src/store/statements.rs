@@ -194,10 +194,10 @@ pub(super) async fn upsert_replays(
 }
 
 /// Makes page states, fills in pages, and merges times of capture.
-pub(super) async fn upsert_webstates(
+pub(super) async fn upsert_webstates<'a>(
     connection: &mut AsyncPgConnection,
     webstates: &[(PageHash, WebstateState)],
-    plan: &Plan<'_>,
+    new_page: impl Fn(&PageHash) -> Option<&'a [u8]>,
 ) -> QueryResult<()> {
     if webstates.is_empty() {
         return Ok(());
@@ -205,7 +205,7 @@ pub(super) async fn upsert_webstates(
     let mut rows = UpsertWebstates::default();
     for (hash, state) in webstates {
         rows.html_hash.push(*hash);
-        rows.html_content.push(plan.page(hash));
+        rows.html_content.push(new_page(hash));
         rows.captured_at.push(state.captured_at);
     }
     rows.execute(connection).await.map(drop)

@@ -132,3 +132,25 @@ async fn a_killed_writer_loses_nothing_and_doubles_nothing() -> Result<()> {
     assert_eq!(session.stored(&sql).await?.len(), 6_000);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_batch_of_thousands_of_new_users_fits_postgres_lock_table() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let sessions: Vec<_> = (0..4_000).map(|_| Session::new()).collect();
+    let records: Vec<_> =
+        sessions.iter().map(|session| session.batch(0, &[("click", "1")])).collect();
+    // Fed first, and gathered for long: one lane takes them all in one batch.
+    let topic_maker = environment.writer().start().await?;
+    topic_maker.wait_ready().await?;
+    topic_maker.terminate().await?;
+    feed(&environment, &records).await?;
+    let writer = environment
+        .writer()
+        .variable("TAPEDECK_LANES", "1")
+        .variable("TAPEDECK_BATCH_AGE_MS", "3000")
+        .start()
+        .await?;
+    reaches(&writer, "tapedeck_writer_events_written_total", |it| it == 4_000.0).await?;
+    assert_eq!(figure(&writer, "tapedeck_writer_retries_total", &[]).await?, 0.0);
+    Ok(())
+}
