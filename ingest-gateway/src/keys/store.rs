@@ -177,9 +177,9 @@ pub async fn reload_on_change(mut watch: KeysWatch, store: Arc<KeyStore>, metric
             if content == watch.last_content {
                 return Ok(false);
             }
-            let file = parse(&watch.path, content.as_deref());
+            let file = parse(&watch.path, content.as_deref())?;
             watch.last_content = content;
-            let count = store.replace(&file?, &metrics);
+            let count = store.replace(&file, &metrics);
             tracing::info!(keys = count, "keys reloaded");
             Ok(true)
         });

@@ -6,6 +6,7 @@
 
 mod deliveries;
 mod emails;
+mod exposition;
 mod gateway;
 mod partitions;
 mod queries;
