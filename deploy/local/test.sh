@@ -51,7 +51,8 @@ step "slowest tests"
 sed -n 's/^test \(.*\) \.\.\. .*<\([0-9.]*\)s>$/\2 s\t\1/p' "$times" | sort -rn |
     sed -n "1,${SLOWEST_SHOWN}p"
 
-grep -h '^test result:' "$times" || true
+# The end of each test program that has tests.
+grep '^test result:' "$times" | grep -v ' 0 passed; 0 failed; 0 ignored' || true
 if ! $passed; then
     echo "FAILED"
     exit 1
