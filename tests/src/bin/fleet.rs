@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use common::options::{CheckOptions, Problems, Secret};
+use common::options::{CheckOptions, Problems, Secret, read_secret_file};
 use common::time::Timestamp;
 use tests::fleet::{self, FleetOptions, Speed};
 use tests::recordings::{self, Cast, CloneOptions};
@@ -30,6 +30,10 @@ struct Options {
     /// The key to show to it.
     #[arg(long, env = "TAPEDECK_KEY", hide_env_values = true)]
     key: Option<Secret>,
+
+    /// A file that holds the key.
+    #[arg(long, env = "TAPEDECK_KEY_FILE", conflicts_with = "key")]
+    key_file: Option<PathBuf>,
 
     /// Play this many copies of the recordings under fresh ids, instead of each once as it is.
     #[arg(long, env = "TAPEDECK_FLEET_RECORDERS")]
@@ -72,6 +76,9 @@ struct Options {
 
 impl CheckOptions for Options {
     fn check(&self, problems: &mut Problems) {
+        if let Err(problem) = self.key() {
+            problems.add(problem);
+        }
         problems.require(
             (0.0..=1.0).contains(&self.duplicate_page_states),
             "--duplicate-page-states must be between 0 and 1",
@@ -103,20 +110,27 @@ impl Options {
         })
     }
 
-    fn fleet(&self, recorders: usize) -> FleetOptions {
+    fn key(&self) -> Result<Option<Secret>, String> {
+        match &self.key_file {
+            Some(path) => read_secret_file(path).map(Some),
+            None => Ok(self.key.clone()),
+        }
+    }
+
+    fn fleet(&self, recorders: usize) -> anyhow::Result<FleetOptions> {
         let concurrency = match self.speed {
             Speed::Times(_) => NonZeroUsize::new(recorders).unwrap_or(NonZeroUsize::MIN),
             Speed::Max => NonZeroUsize::MIN.saturating_add(UNPACED_CONCURRENCY - 1),
         };
-        FleetOptions {
+        Ok(FleetOptions {
             gateway_url: self.gateway_url.clone(),
-            key: self.key.clone(),
+            key: self.key().map_err(anyhow::Error::msg)?,
             concurrency: self.concurrency.unwrap_or(concurrency),
             speed: self.speed,
             patience: Duration::from_secs(self.patience_seconds),
             ledger: self.ledger.clone(),
             seed: self.seed,
-        }
+        })
     }
 }
 
@@ -125,10 +139,11 @@ async fn main() -> anyhow::Result<ExitCode> {
     let options: Options = common::options::parse();
     let stop = common::shutdown::on_signals()?;
     let cast = options.cast().context("recordings")?;
-    let fleet = options.fleet(cast.len());
+    let fleet = options.fleet(cast.len())?;
     let progress = fleet::progress_bar(cast.events());
-    let report = fleet::run(&cast, &fleet, progress.clone(), stop).await?;
+    let report = fleet::run(&cast, &fleet, progress.clone(), stop.clone()).await?;
     progress.finish_and_clear();
     println!("{report}");
-    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let complete = report.is_complete() && !stop.is_cancelled();
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -2,13 +2,13 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`target`] | the Tapedeck that the demo plays to: one that runs, or one of its own |
-//! | [`rehearsal`] | at which times the recordings are played (pure) |
-//! | [`playing`] | one playing of all recordings, until it is in Postgres |
-//! | [`comparison`] | what was sent against what the tables hold (pure) |
-//! | [`freshness`] | how old events were once stored, from the writer's histogram (pure) |
-//! | [`monthly`] | the reporter's figures against a count of the rows |
-//! | [`screen`] | what is shown |
+//! | `target` | the Tapedeck that the demo plays to: one that runs, or one of its own |
+//! | `rehearsal` | at which times the recordings are played (pure) |
+//! | `playing` | one playing of all recordings, until it is in Postgres |
+//! | `comparison` | what was sent against what the tables hold (pure) |
+//! | `freshness` | how old events were once stored, from the writer's histogram (pure) |
+//! | `monthly` | the reporter's figures against a count of the rows |
+//! | `screen` | what is shown |
 
 mod comparison;
 mod freshness;

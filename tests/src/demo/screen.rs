@@ -145,7 +145,7 @@ pub(super) fn again(again: &Playing) {
 
 /// Where everything is that goes on running.
 pub(super) fn addresses(addresses: &Addresses) {
-    println!("\n  Everything goes on running; deploy/local/down.sh stops it.\n");
+    println!("  Everything goes on running; deploy/local/down.sh stops it.\n");
     let row = |name: &str, value: &str| println!("  {name:10}{value}");
     row("gateway", &addresses.gateway_url);
     row("key", &addresses.key);

@@ -3,12 +3,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`options`] | what a run is like |
-//! | [`plan`] | when which events and page states leave the recorder (pure) |
-//! | [`retry`] | what a recorder does with an answer (pure) |
-//! | [`body`] | envelopes as compressed request bodies |
-//! | [`client`] | requests and their answers |
-//! | [`recorder`] | one recorder's session from beginning to end |
-//! | [`ledger`] | a file that says what was sent and what became of it |
+//! | `plan` | when which events and page states leave the recorder (pure) |
+//! | `retry` | what a recorder does with an answer (pure) |
+//! | `body` | envelopes as compressed request bodies |
+//! | `client` | requests and their answers |
+//! | `recorder` | one recorder's session from beginning to end |
+//! | `ledger` | a file that says what was sent and what became of it |
 //! | [`report`] | rates, latencies and bytes |
 
 mod body;

@@ -1,6 +1,6 @@
 //! Recorded sessions: read from files, turned into what a recorder sends, and cloned.
 //!
-//! The files hold rrweb's own events; [`mod@event_type`] says what each is called in the recorder
+//! The files hold rrweb's own events; `event_type` says what each is called in the recorder
 //! API. An event's data is never touched: it is a [`serde_json::value::RawValue`] from the file
 //! to the request.
 

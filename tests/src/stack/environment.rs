@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
 
 use super::command::CommandBuilder;
@@ -14,6 +15,7 @@ use super::paths::built_program;
 use super::postgres::{self, Postgres};
 use super::records::Records;
 use super::service::{Program, ServiceBuilder};
+use super::wait::eventually;
 use super::{Folder, Stack};
 
 /// Partitions of each topic: more than one, so that order is nowhere taken for granted.
@@ -167,6 +169,23 @@ impl Environment {
     /// The broker's records, to read and to add to.
     pub fn records(&self) -> Records {
         Records::new(&self.brokers)
+    }
+
+    /// Waits until the writers have committed whatever is on the topics of events and page states.
+    ///
+    /// # Errors
+    /// When they have not within `deadline`.
+    pub async fn wait_committed(&self, deadline: Duration) -> Result<()> {
+        let records = self.records();
+        for topic in ["replay-events", "replay-webstates"].map(|name| self.topic(name)) {
+            eventually("the writers have committed everything", deadline, async || {
+                let uncommitted = records.uncommitted(self.consumer_group(), &topic).await?;
+                ensure!(uncommitted == 0, "{uncommitted} records of {topic} to go");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// A program with the environment's settings, of which `variables` may overrule some.

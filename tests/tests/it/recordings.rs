@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tests::fleet::{self, FleetOptions, Report, Speed};
 use tests::model::{Model, Tables, dump};
 use tests::recordings::{self, Cast, CloneOptions, Session};
-use tests::stack::{Environment, Service, Stack, eventually};
+use tests::stack::{Environment, Service, Stack};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -59,22 +59,6 @@ impl Tapedeck {
         Ok(report)
     }
 
-    /// Waits until the writers have committed whatever is in Kafka.
-    async fn all_is_written(&self) -> Result<()> {
-        let kafka = self.environment.records();
-        for topic in ["replay-events", "replay-webstates"] {
-            let topic = self.environment.topic(topic);
-            eventually("the writers have committed everything", STORED_WITHIN, async || {
-                let group = self.environment.consumer_group();
-                let uncommitted = kafka.uncommitted(group, &topic).await?;
-                ensure!(uncommitted == 0, "{uncommitted} records of {topic} to go");
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
     async fn must_hold(&self, expected: &Tables) -> Result<()> {
         let actual = dump::all(&self.environment.sql().await?).await?;
         let differences = expected.differences(&actual, DIFFERENCES_SHOWN);
@@ -104,13 +88,13 @@ async fn every_event_and_page_is_stored_once_as_it_was_recorded() -> Result<()> 
     let cast = Cast::as_recorded(sessions.clone());
 
     tapedeck.play(&cast, 1, None).await?;
-    tapedeck.all_is_written().await?;
+    tapedeck.environment.wait_committed(STORED_WITHIN).await?;
     tapedeck.must_hold(&expected).await?;
     every_replay_is_in_order(&tapedeck, &sessions).await?;
 
     // Once more, cut otherwise and with other pages late: nothing changes.
     tapedeck.play(&cast, 2, None).await?;
-    tapedeck.all_is_written().await?;
+    tapedeck.environment.wait_committed(STORED_WITHIN).await?;
     tapedeck.must_hold(&expected).await
 }
 
@@ -162,7 +146,7 @@ async fn the_tables_hold_what_the_ledger_calls_acknowledged_and_nothing_else() -
     let ledger = tapedeck.environment.folder().join("ledger.jsonl");
     let report = tapedeck.play(&cast, 11, Some(&ledger)).await?;
     ensure!(report.acknowledged.events == cast.events(), "{report}");
-    tapedeck.all_is_written().await?;
+    tapedeck.environment.wait_committed(STORED_WITHIN).await?;
 
     let (events, pages) = acknowledged(&ledger)?;
     let database = tapedeck.environment.sql().await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests::model::{Model, Tables, dump, records};
 use tests::recordings::envelope::Envelope;
-use tests::stack::{Environment, Service, Stack, eventually};
+use tests::stack::{Environment, Service, Stack};
 use tokio_postgres::Client;
 
 /// How long the writers may take for what one case delivers.
@@ -69,17 +69,7 @@ impl Pipeline {
         let kafka = self.environment.records();
         // At once: which of two topics is read first is left to chance, too.
         tokio::try_join!(kafka.produce(&topics[0], &events), kafka.produce(&topics[1], &pages))?;
-        for topic in &topics {
-            eventually("the writers have committed everything", SETTLED_WITHIN, async || {
-                let group = self.environment.consumer_group();
-                let uncommitted = kafka.uncommitted(group, topic).await?;
-                ensure!(uncommitted == 0, "{uncommitted} records of {topic} to go");
-                Ok(())
-            })
-            .await
-            .with_context(|| self.logs())?;
-        }
-        Ok(())
+        self.environment.wait_committed(SETTLED_WITHIN).await.with_context(|| self.logs())
     }
 
     /// What the writers have said, for an error.
