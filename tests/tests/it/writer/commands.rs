@@ -5,9 +5,7 @@ use common::page_hash::PageHash;
 use serde_json::Value;
 use tests::stack::{Environment, Program, Stack};
 
-use super::support::{
-    Session, events_record, feed, page_record, reaches, wait_committed, wait_stored,
-};
+use super::support::{PATIENCE, Session, events_record, feed, page_record, reaches, wait_stored};
 
 #[tokio::test]
 async fn a_page_and_a_replay_are_printed_as_they_were() -> Result<()> {
@@ -51,7 +49,7 @@ async fn dead_letters_are_listed_by_class_without_their_content() -> Result<()> 
         events_record("b", format!("{{\"{secret}\":1}}")),
     ];
     feed(&environment, &records).await?;
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
     let list = |class: &'static str| async {
         let arguments = ["dead-letters", "list", "--format", "json", "--class", class];
         environment.command(Program::Writer).arguments(arguments).run().await?.success()

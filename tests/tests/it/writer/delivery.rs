@@ -5,8 +5,7 @@ use common::page_hash::PageHash;
 use tests::stack::{Environment, Stack, eventually};
 
 use super::support::{
-    PATIENCE, Session, check_accounts, feed, figure, page_record, reaches, wait_committed,
-    wait_stored,
+    PATIENCE, Session, check_accounts, feed, figure, page_record, reaches, wait_stored,
 };
 
 #[tokio::test]
@@ -20,9 +19,9 @@ async fn events_land_once_with_their_bytes_however_often_they_come() -> Result<(
     let events: Vec<_> = data.iter().map(|data| ("click", *data)).collect();
     let batch = session.batch(0, &events);
     feed(&environment, &[batch.clone(), batch.clone()]).await?;
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
     feed(&environment, &[batch]).await?;
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
 
     let stored: Vec<_> = session.stored(&sql).await?.into_iter().map(|(_, data)| data).collect();
     assert_eq!(stored, data);
@@ -104,7 +103,7 @@ async fn sigterm_under_load_exits_0_and_the_next_writer_finds_no_duplicate() -> 
 
     let next = environment.writer().start().await?;
     wait_stored(&environment.sql().await?, &session, 6_000).await?;
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
     assert_eq!(figure(&next, "tapedeck_writer_events_duplicate_total", &[]).await?, 0.0);
     Ok(())
 }
@@ -128,7 +127,7 @@ async fn a_killed_writer_loses_nothing_and_doubles_nothing() -> Result<()> {
     let _writer = environment.writer().start().await?;
     let sql = environment.sql().await?;
     wait_stored(&sql, &session, 6_000).await?;
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
     assert_eq!(session.stored(&sql).await?.len(), 6_000);
     Ok(())
 }

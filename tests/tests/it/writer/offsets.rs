@@ -6,7 +6,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tests::stack::{Environment, Stack};
 
-use super::support::{Session, feed, reaches, wait_committed, wait_stored};
+use super::support::{PATIENCE, Session, feed, reaches, wait_stored};
 
 #[tokio::test]
 async fn records_deleted_unread_are_counted_and_reading_goes_on() -> Result<()> {
@@ -17,7 +17,7 @@ async fn records_deleted_unread_are_counted_and_reading_goes_on() -> Result<()> 
     feed(&environment, &[session.batch(0, &[("click", "0")])]).await?;
     let sql = environment.sql().await?;
     wait_stored(&sql, &session, 1).await?;
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
     assert!(first.terminate().await?.success());
 
     // One replay's records share a partition: three more, of which retention takes two.

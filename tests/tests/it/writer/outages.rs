@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use tests::stack::{Environment, Service, Stack, eventually};
 use tokio_postgres::Client;
 
-use super::support::{PATIENCE, Session, feed, figure, wait_committed, wait_stored};
+use super::support::{PATIENCE, Session, feed, figure, wait_stored};
 
 /// A writer under way, with one session stored.
 struct UnderWay {
@@ -47,7 +47,7 @@ impl UnderWay {
         ensure!(self.writer.readiness().await?.is_err(), "ready while nothing can be written");
         mend().await?;
         wait_stored(&self.environment.sql().await?, &self.session, 6).await?;
-        wait_committed(&self.environment).await?;
+        self.environment.wait_committed(PATIENCE).await?;
         let letters = self.environment.topic("replay-dead-letters");
         ensure!(self.environment.records().read_all(&letters).await?.is_empty());
         let revoked = [("change", "revoked")];
@@ -152,7 +152,7 @@ async fn a_full_disk_is_waited_out() -> Result<()> {
     .await?;
     mount.empty()?;
     wait_stored(&it.environment.sql().await?, &it.session, 201).await?;
-    wait_committed(&it.environment).await?;
+    it.environment.wait_committed(PATIENCE).await?;
     let letters = it.environment.topic("replay-dead-letters");
     ensure!(it.environment.records().read_all(&letters).await?.is_empty());
     it.writer.terminate().await?;
@@ -232,7 +232,7 @@ async fn survives_without_postgres(away: Duration) -> Result<()> {
     ensure!(it.writer.readiness().await?.is_err(), "ready without Postgres");
     postgres.restart().await?;
     wait_stored(&it.environment.sql().await?, &it.session, 201).await?;
-    wait_committed(&it.environment).await?;
+    it.environment.wait_committed(PATIENCE).await?;
     let revoked = [("change", "revoked")];
     let moved = figure(&it.writer, "tapedeck_writer_rebalanced_partitions_total", &revoked).await?;
     ensure!(moved == 0.0, "partitions were given up");

@@ -7,8 +7,7 @@ use tests::stack::records::Record;
 use tests::stack::{Environment, Program, Service, Stack, eventually};
 
 use super::support::{
-    PATIENCE, Session, check_accounts, events_record, feed, figure, reaches, wait_committed,
-    wait_stored,
+    PATIENCE, Session, check_accounts, events_record, feed, figure, reaches, wait_stored,
 };
 
 async fn dead_letters(environment: &Environment) -> Result<Vec<Record>> {
@@ -40,7 +39,7 @@ async fn unreadable_records_go_alone_with_their_class_and_origin() -> Result<()>
     let sql = environment.sql().await?;
     wait_stored(&sql, &before, 1).await?;
     wait_stored(&sql, &after, 1).await?;
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
 
     let fed = environment.records().read_all(&environment.topic("replay-events")).await?;
     let mut letters = dead_letters(&environment).await?;
@@ -77,7 +76,7 @@ async fn a_refused_row_goes_alone_and_comes_back_once_the_cause_is_gone() -> Res
         .await?;
     wait_stored(&sql, &mixed, 17).await?;
     wait_stored(&sql, &neighbour, 5).await?;
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
     let letters = dead_letters(&environment).await?;
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].header("error.class"), Some("check_violation"));
@@ -91,7 +90,7 @@ async fn a_refused_row_goes_alone_and_comes_back_once_the_cause_is_gone() -> Res
     let told = environment.command(Program::Writer).arguments(redrive).run().await?.success()?;
     assert_eq!(told, "1 of 1 dead letters sent through again\n");
     wait_stored(&sql, &mixed, 20).await?;
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
     let told = environment.command(Program::Writer).arguments(redrive).run().await?.success()?;
     assert_eq!(told, "0 of 0 dead letters sent through again\n", "progress is kept");
     Ok(())
@@ -113,7 +112,7 @@ async fn rows_that_no_column_takes_are_poison() -> Result<()> {
     feed(&environment, &records).await?;
     wait_stored(&sql, &long, 1).await?;
     wait_stored(&sql, &nested, 1).await?;
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
     let mut found: Vec<_> = dead_letters(&environment)
         .await?
         .iter()

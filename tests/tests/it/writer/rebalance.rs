@@ -3,9 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use tests::stack::{Environment, Stack, eventually};
 
-use super::support::{
-    NOON_MS, PATIENCE, Session, check_accounts, feed, reaches, wait_committed, wait_stored,
-};
+use super::support::{NOON_MS, PATIENCE, Session, check_accounts, feed, reaches, wait_stored};
 
 #[tokio::test]
 async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
@@ -39,7 +37,7 @@ async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
     for session in &sessions {
         wait_stored(&sql, session, 400).await.with_context(|| first.log())?;
     }
-    wait_committed(&environment).await?;
+    environment.wait_committed(PATIENCE).await?;
     check_accounts(&first).await?;
     let total: i64 = sql.query_one("SELECT count(*) FROM events", &[]).await?.get(0);
     assert_eq!(total, 12 * 400);

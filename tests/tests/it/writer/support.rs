@@ -132,23 +132,6 @@ pub(super) async fn wait_stored(sql: &Client, session: &Session, expected: usize
     .await
 }
 
-/// Waits until the writers of the environment have committed everything on the events topic.
-pub(super) async fn wait_committed(environment: &Environment) -> Result<()> {
-    let topic = environment.topic("replay-events");
-    let records = environment.records();
-    let all = records.read_all(&topic).await?;
-    eventually("all offsets are committed", PATIENCE, async || {
-        let committed = records.committed(environment.consumer_group(), &topic).await;
-        let committed = committed.map_err(|error| format!("{error:#}"))?;
-        let behind = all
-            .iter()
-            .filter(|record| committed.get(&record.partition).is_none_or(|at| *at <= record.offset))
-            .count();
-        if behind == 0 { Ok(()) } else { Err(format!("{behind} records behind")) }
-    })
-    .await
-}
-
 /// One figure of the writer.
 pub(super) async fn figure(writer: &Service, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
     let metrics = writer.metrics().await?;
