@@ -14,14 +14,12 @@ pub struct PoisonGauge {
 }
 
 impl PoisonGauge {
-    /// Takes in the records of a batch, in order: whether each was poison.
-    pub fn record(&mut self, records: impl IntoIterator<Item = bool>) {
-        for poison in records {
-            self.recent.push_back(poison);
-            self.poison += usize::from(poison);
-            if self.recent.len() > WINDOW_RECORDS {
-                self.poison -= usize::from(self.recent.pop_front().unwrap_or_default());
-            }
+    /// Takes in the next record: whether it was poison.
+    pub fn record(&mut self, poison: bool) {
+        self.recent.push_back(poison);
+        self.poison += usize::from(poison);
+        if self.recent.len() > WINDOW_RECORDS {
+            self.poison -= usize::from(self.recent.pop_front().unwrap_or_default());
         }
     }
 
@@ -40,7 +38,9 @@ mod tests {
         fn check(runs: &[(usize, bool)], expected: bool) {
             let mut gauge = PoisonGauge::default();
             for (count, poison) in runs {
-                gauge.record(std::iter::repeat_n(*poison, *count));
+                for _ in 0..*count {
+                    gauge.record(*poison);
+                }
             }
             assert_eq!(gauge.too_much(), expected, "{runs:?}");
         }

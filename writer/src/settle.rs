@@ -157,7 +157,11 @@ impl Settler {
             match failure {
                 Failure::Poison(poison) => return Err(poison),
                 Failure::ParentGone => self.store.forget(),
-                Failure::Session => self.store.disconnect(),
+                Failure::Session => {
+                    // The next session may lead to a server that lost what this one had.
+                    self.store.disconnect();
+                    self.store.forget();
+                }
                 Failure::Crossed | Failure::Waited => {}
             }
             self.metrics.retries.with_label_values(&[failure.label()]).inc();
@@ -180,9 +184,11 @@ impl Settler {
             .collect();
         // Taken over only at the end: a batch given up meanwhile comes again.
         let mut poison_gauge = self.poison_gauge.clone();
-        poison_gauge.record(reasons.iter().map(Option::is_some));
-        if poison_gauge.too_much() {
-            return None;
+        for reason in &reasons {
+            poison_gauge.record(reason.is_some());
+            if poison_gauge.too_much() {
+                return None;
+            }
         }
         for (record, reason) in batch.records().iter().zip(&reasons) {
             if let Some(reason) = reason {

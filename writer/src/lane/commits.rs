@@ -84,6 +84,8 @@ impl Commits {
         } else if self.wanted && !self.asked {
             self.wanted = false;
             match settled() {
+                // All that was settled has gone to others meanwhile.
+                Ok(offsets) if offsets.count() == 0 => {}
                 // There is room: none is under way.
                 Ok(offsets) => self.asked = self.requests.try_send(offsets).is_ok(),
                 Err(error) => self.note(Err(error)),

@@ -124,6 +124,8 @@ fn resolve(
 ) -> KafkaResult<TopicPartitionList> {
     let mut starts = Vec::new();
     for element in reached.elements() {
+        // Else an error would pass for "nothing committed", and all be read again.
+        element.error()?;
         let (topic, partition) = (element.topic(), element.partition());
         let (oldest, end) = consumer.fetch_watermarks(topic, partition, BROKER_QUESTION_TIMEOUT)?;
         let committed = match element.offset() {

@@ -104,6 +104,11 @@ impl Lane {
             self.note_stopped(-fewer);
         }
         self.unplaced.retain(|(topic, number)| partitions.find_partition(topic, *number).is_none());
+        // Kafka's client keeps a pause beyond the assignment: a partition that came back would
+        // never be fetched.
+        if let Err(error) = self.consumer.resume(partitions) {
+            tracing::warn!(%error, "cannot resume partitions that go");
+        }
         self.consumer.context().forget_lag(partitions);
         if let Err(error) = unassign(&self.consumer, partitions) {
             tracing::warn!(%error, "cannot let partitions go");
