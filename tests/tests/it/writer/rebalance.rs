@@ -45,6 +45,28 @@ async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_partition_that_goes_and_comes_back_is_consumed() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let start = || environment.writer().variable("TAPEDECK_LANES", "1").start();
+    let sql = environment.sql().await?;
+    let first = start().await?;
+    first.wait_ready().await?;
+    let second = start().await?;
+    let assigned = "tapedeck_writer_partitions_assigned";
+    reaches(&second, assigned, |it| it > 0.0).await?;
+    ensure!(second.terminate().await?.success(), "{}", second.log());
+    // Three partitions of each topic, all with the first writer again.
+    reaches(&first, assigned, |it| it == 6.0).await?;
+    let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
+    let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1")])).collect();
+    feed(&environment, &records).await?;
+    for session in &sessions {
+        wait_stored(&sql, session, 1).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_late_month_gets_its_partition_while_writers_run() -> Result<()> {
     const HALF_A_YEAR_MS: i64 = 183 * 24 * 3_600_000;
     let environment = Environment::new(Stack::shared().await?).await?;
