@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
+use rdkafka::topic_partition_list::TopicPartitionList;
 
+use super::context::{Rebalance, assign};
 use super::{Ended, Lane, LaneError, ROUND};
 use crate::batch::CloseReason;
 
@@ -49,8 +51,25 @@ impl Lane {
         self.parts.health.draining();
         let deadline = Instant::now() + self.parts.options.drain_timeout();
         self.finish(deadline)?;
-        self.consumer.context().close();
         Ok(deadline)
+    }
+
+    /// From now on rebalances are answered at once, and those still open are answered here: a
+    /// consumer that owes its group an answer cannot leave it.
+    pub(super) fn answer_rebalances_for_good(&mut self) {
+        self.consumer.context().close();
+        let mut assignment_open = self.place_at.take().is_some();
+        self.unplaced.clear();
+        while let Some(rebalance) = self.consumer.context().next_rebalance() {
+            match rebalance {
+                Rebalance::Assign(_) => assignment_open = true,
+                Rebalance::Revoke(partitions) => self.let_go(&partitions, "revoked"),
+                Rebalance::Lose(partitions) => self.let_go(&partitions, "lost"),
+            }
+        }
+        if assignment_open && let Err(error) = assign(&self.consumer, &TopicPartitionList::new()) {
+            tracing::warn!(%error, "cannot answer a rebalance while leaving");
+        }
     }
 
     /// Leaves the group, after its siblings have finished too: a lane that leaves starts a

@@ -38,7 +38,7 @@ impl Lane {
             Some(Err(KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
             ))) => {
-                self.reposition();
+                self.reposition_at.get_or_insert_with(Instant::now);
                 Ok(())
             }
             Some(Err(error)) => {

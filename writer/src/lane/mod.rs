@@ -91,6 +91,8 @@ pub struct Lane {
     unplaced: Vec<(String, i32)>,
     /// When to find it, if an assignment waits to be answered.
     place_at: Option<Instant>,
+    /// When to look for partitions whose position Kafka no longer has, if one was reported.
+    reposition_at: Option<Instant>,
     /// Waiting for a newer writer.
     stopped: BTreeSet<Partition>,
     full_since: Option<Instant>,
@@ -152,6 +154,7 @@ impl Lane {
             settling: None,
             unplaced: Vec::new(),
             place_at: None,
+            reposition_at: None,
             stopped: BTreeSet::new(),
             full_since: None,
             paused: false,
@@ -168,6 +171,7 @@ impl Lane {
     /// See [`LaneError`].
     pub fn run(mut self, stop: &CancellationToken) -> Result<Ended, LaneError> {
         let finished = self.consume(stop).and_then(|()| self.finish_for_good());
+        self.answer_rebalances_for_good();
         // Whichever way it came out, the siblings need not wait for this lane.
         self.parts.unfinished.fetch_sub(1, Ordering::AcqRel);
         let deadline = finished?;
@@ -181,6 +185,7 @@ impl Lane {
             self.proceed_with_commits(Duration::ZERO);
             self.carry_out_rebalances()?;
             self.place_partitions()?;
+            self.reposition_if_due();
             if self.may_take_more()? {
                 self.poll(self.poll_timeout())?;
             }
@@ -201,7 +206,11 @@ impl Lane {
         {
             self.hand_over(reason);
         }
-        if self.building.full(&limits).is_none() {
+        // What a given-up batch brought back counts as well: never more than two batches are held.
+        let settling = self.settling.as_ref().map_or(0, |settling| settling.bytes);
+        let room = self.building.full(&limits).is_none()
+            && self.building.bytes() + settling < 2 * limits.bytes;
+        if room {
             self.full_since = None;
             self.resume();
             return Ok(true);

@@ -75,6 +75,13 @@ impl Start {
     }
 }
 
+/// A partition and where it begins.
+struct Resolved {
+    topic: String,
+    partition: i32,
+    start: Start,
+}
+
 /// Gives each partition the offset to begin at.
 ///
 /// # Errors
@@ -89,57 +96,72 @@ pub(super) fn starts(
         return Ok(TopicPartitionList::new());
     }
     let committed = consumer.committed_offsets(partitions.clone(), BROKER_QUESTION_TIMEOUT)?;
-    resolve(consumer, &committed, metrics)
+    let resolved = resolve(consumer, &committed)?;
+    tell(&resolved, metrics);
+    as_list(&resolved)
 }
 
-/// Finds the partitions whose position Kafka no longer has, and where they must go on.
+/// Moves each partition to where it goes on: to its own place, or, where Kafka no longer has
+/// that, to the oldest record.
 ///
 /// # Errors
 /// When the brokers don't answer; try again.
-pub(super) fn out_of_range(
+pub(super) fn reposition(
     consumer: &BaseConsumer<LaneContext>,
     metrics: &WriterMetrics,
-) -> KafkaResult<TopicPartitionList> {
+) -> KafkaResult<()> {
     // A partition never read from has no position yet: it goes on from what was committed.
     let mut reached = consumer.committed(BROKER_QUESTION_TIMEOUT)?;
     for element in consumer.position()?.elements() {
+        let (topic, partition) = (element.topic(), element.partition());
         if let Offset::Offset(_) = element.offset() {
-            reached.set_partition_offset(element.topic(), element.partition(), element.offset())?;
+            reached.set_partition_offset(topic, partition, element.offset())?;
         }
     }
-    let resolved = resolve(consumer, &reached, metrics)?;
-    let mut moved = TopicPartitionList::new();
-    for (before, after) in reached.elements().iter().zip(resolved.elements()) {
-        if before.offset() != after.offset() {
-            moved.add_partition_offset(after.topic(), after.partition(), after.offset())?;
-        }
+    if reached.count() == 0 {
+        return Ok(());
     }
-    Ok(moved)
+    let resolved = resolve(consumer, &reached)?;
+    let moved = consumer.seek_partitions(as_list(&resolved)?, BROKER_QUESTION_TIMEOUT)?;
+    moved.elements().iter().try_for_each(|element| element.error())?;
+    tell(&resolved, metrics);
+    Ok(())
 }
 
 fn resolve(
     consumer: &BaseConsumer<LaneContext>,
     reached: &TopicPartitionList,
-    metrics: &WriterMetrics,
-) -> KafkaResult<TopicPartitionList> {
-    let mut starts = Vec::new();
+) -> KafkaResult<Vec<Resolved>> {
+    let mut resolved = Vec::with_capacity(reached.count());
     for element in reached.elements() {
         // Else an error would pass for "nothing committed", and all be read again.
         element.error()?;
-        let (topic, partition) = (element.topic(), element.partition());
-        let (oldest, end) = consumer.fetch_watermarks(topic, partition, BROKER_QUESTION_TIMEOUT)?;
+        let (topic, partition) = (element.topic().to_owned(), element.partition());
+        let (oldest, end) =
+            consumer.fetch_watermarks(&topic, partition, BROKER_QUESTION_TIMEOUT)?;
         let committed = match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         };
-        starts.push((topic.to_owned(), partition, Start::decide(committed, oldest, end)));
-    }
-    let mut resolved = TopicPartitionList::new();
-    for (topic, partition, start) in starts {
-        start.tell(&topic, partition, metrics);
-        resolved.add_partition_offset(&topic, partition, Offset::Offset(start.offset()))?;
+        let start = Start::decide(committed, oldest, end);
+        resolved.push(Resolved { topic, partition, start });
     }
     Ok(resolved)
+}
+
+/// Only once all is resolved: what is tried again must not be counted twice.
+fn tell(resolved: &[Resolved], metrics: &WriterMetrics) {
+    for it in resolved {
+        it.start.tell(&it.topic, it.partition, metrics);
+    }
+}
+
+fn as_list(resolved: &[Resolved]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for it in resolved {
+        list.add_partition_offset(&it.topic, it.partition, Offset::Offset(it.start.offset()))?;
+    }
+    Ok(list)
 }
 
 #[cfg(test)]

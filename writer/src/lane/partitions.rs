@@ -65,19 +65,21 @@ impl Lane {
         Ok(())
     }
 
-    /// Some partition's position is not in Kafka any more: finds which, and moves it.
-    pub(super) fn reposition(&self) {
-        let moved = offsets::out_of_range(&self.consumer, &self.parts.metrics);
-        let moved = moved.and_then(|moved| match moved.count() {
-            0 => Ok(()),
-            _ => self
-                .consumer
-                .seek_partitions(moved, common::kafka::BROKER_QUESTION_TIMEOUT)
-                .map(drop),
-        });
-        if let Err(error) = moved {
-            tracing::error!(%error, "cannot find where a partition goes on");
+    /// Some partition's position is not in Kafka any more: finds which, and moves it. Kafka's
+    /// client reports it once and fetches the partition no more, so this is tried until it works,
+    /// and every partition is told where it goes on, its own place included.
+    pub(super) fn reposition_if_due(&mut self) {
+        if self.reposition_at.is_none_or(|at| Instant::now() < at) {
+            return;
         }
+        let moved = offsets::reposition(&self.consumer, &self.parts.metrics);
+        self.reposition_at = match moved {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::error!(%error, "cannot find where a partition goes on; trying again");
+                Some(Instant::now() + RETRY_POSITIONS_AFTER)
+            }
+        };
     }
 
     /// Drops what is held of partitions that go, and lets them go.
