@@ -9,7 +9,7 @@ use common::record::headers::{
 };
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Message};
 
 /// How long Kafka may take to acknowledge a dead letter before it is sent again.
@@ -51,6 +51,7 @@ pub(crate) fn durable_producer(
     kafka: &KafkaOptions,
     limits: SizeLimits,
     name: &str,
+    number: usize,
 ) -> Result<ClientConfig, String> {
     let settings = [
         ("enable.idempotence", "true".to_owned()),
@@ -59,12 +60,12 @@ pub(crate) fn durable_producer(
         ("queue.buffering.max.kbytes", QUEUE_KIBIBYTES.to_owned()),
         ("message.max.bytes", limits.dead_letter_message_bytes().to_string()),
     ];
-    kafka.client(&unique_client_id(name, 0), settings)
+    kafka.client(&unique_client_id(name, number), settings)
 }
 
-/// The way to the dead letters; shared by all lanes.
-#[derive(Clone)]
+/// A lane's way to the dead letters.
 pub struct DeadLetters {
+    config: ClientConfig,
     producer: FutureProducer,
     topic: String,
 }
@@ -74,23 +75,36 @@ impl DeadLetters {
     ///
     /// # Errors
     /// When the Kafka options are wrong.
-    pub fn new(kafka: &KafkaOptions, limits: SizeLimits, topic: String) -> Result<Self, String> {
-        let producer = durable_producer(kafka, limits, "tapedeck-dead-letters")?
-            .create()
-            .map_err(|error| error.to_string())?;
-        Ok(Self { producer, topic })
+    pub fn new(
+        kafka: &KafkaOptions,
+        limits: SizeLimits,
+        topic: String,
+        lane: usize,
+    ) -> Result<Self, String> {
+        let config = durable_producer(kafka, limits, "tapedeck-dead-letters", lane)?;
+        let producer = config.create().map_err(|error| error.to_string())?;
+        Ok(Self { config, producer, topic })
     }
 
-    /// Sends a record; returns once all in-sync replicas have it.
+    /// Sends a record; returns once all in-sync replicas have it. A producer that an error left
+    /// unusable for good is replaced, so that trying again can help.
     ///
     /// # Errors
     /// See [`DeadLetterError`].
     pub async fn send(
-        &self,
+        &mut self,
         message: &OwnedMessage,
         reason: &Reason,
     ) -> Result<(), DeadLetterError> {
-        deliver(&self.producer, &self.topic, message, dead_letter_headers(message, reason)).await
+        let headers = dead_letter_headers(message, reason);
+        let sent = deliver(&self.producer, &self.topic, message, headers).await;
+        if sent.is_err()
+            && let Some((code, reason)) = self.producer.client().fatal_error()
+        {
+            tracing::error!(%code, reason, "fatal producer error: replacing the producer");
+            self.producer = self.config.create()?;
+        }
+        sent
     }
 }
 

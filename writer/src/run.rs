@@ -106,9 +106,6 @@ async fn run_lanes(
     accounts: &Accounts,
     stop: &CancellationToken,
 ) -> anyhow::Result<i32> {
-    let dead_letters =
-        DeadLetters::new(&options.kafka, options.limits, options.topics.dead_letters())
-            .map_err(anyhow::Error::msg)?;
     // Cancelled by the signal, or when one lane fails: then all stop, and the process ends for
     // its supervisor to start anew.
     let stop = stop.child_token();
@@ -125,7 +122,13 @@ async fn run_lanes(
                 options.known_rows,
                 metrics.clone(),
             ),
-            dead_letters: dead_letters.clone(),
+            dead_letters: DeadLetters::new(
+                &options.kafka,
+                options.limits,
+                options.topics.dead_letters(),
+                number,
+            )
+            .map_err(anyhow::Error::msg)?,
             poison_gauge: PoisonGauge::default(),
             health: lane_health.clone(),
             metrics: metrics.clone(),

@@ -207,7 +207,7 @@ impl Settler {
         })
     }
 
-    async fn bury_one(&self, record: &Record, reason: &Reason) {
+    async fn bury_one(&mut self, record: &Record, reason: &Reason) {
         let mut pauses = pauses();
         while let Err(error) = self.dead_letters.send(&record.message, reason).await {
             self.health.dead_letters_failed(&error);

@@ -37,7 +37,8 @@ impl ErrorCodes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn note(&self, code: SqlState) {
+    /// Notes an error, unless an earlier one has not been taken yet.
+    pub fn note(&self, code: SqlState) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(code);
     }
 }

@@ -68,7 +68,7 @@ pub async fn redrive(options: &RedriveOptions, out: &mut impl Write) -> anyhow::
     };
     let mut scan = Scan::begin(selection, &group)?;
     let producer: FutureProducer =
-        durable_producer(&selection.kafka, selection.limits, "tapedeck-redrive")
+        durable_producer(&selection.kafka, selection.limits, "tapedeck-redrive", 0)
             .map_err(anyhow::Error::msg)?
             .create()?;
     let (mut sent, mut seen) = (0, 0);

@@ -58,16 +58,18 @@ impl Lane {
     /// consumer that owes its group an answer cannot leave it.
     pub(super) fn answer_rebalances_for_good(&mut self) {
         self.consumer.context().close();
-        let mut assignment_open = self.place_at.take().is_some();
+        self.place_at = None;
         self.unplaced.clear();
         while let Some(rebalance) = self.consumer.context().next_rebalance() {
             match rebalance {
-                Rebalance::Assign(_) => assignment_open = true,
+                Rebalance::Assign(_) => self.assignment_open = true,
                 Rebalance::Revoke(partitions) => self.let_go(&partitions, "revoked"),
                 Rebalance::Lose(partitions) => self.let_go(&partitions, "lost"),
             }
         }
-        if assignment_open && let Err(error) = assign(&self.consumer, &TopicPartitionList::new()) {
+        if self.assignment_open
+            && let Err(error) = assign(&self.consumer, &TopicPartitionList::new())
+        {
             tracing::warn!(%error, "cannot answer a rebalance while leaving");
         }
     }

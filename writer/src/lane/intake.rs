@@ -38,7 +38,7 @@ impl Lane {
             Some(Err(KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
             ))) => {
-                self.reposition_at.get_or_insert_with(Instant::now);
+                self.position_lost = true;
                 Ok(())
             }
             Some(Err(error)) => {

@@ -89,10 +89,12 @@ pub struct Lane {
     settling: Option<Settling>,
     /// Assigned, but their position could not be found yet.
     unplaced: Vec<(String, i32)>,
-    /// When to find it, if an assignment waits to be answered.
+    /// When to look for it.
     place_at: Option<Instant>,
-    /// When to look for partitions whose position Kafka no longer has, if one was reported.
-    reposition_at: Option<Instant>,
+    /// The group waits to hear that its assignment was taken on.
+    assignment_open: bool,
+    /// Kafka no longer has some partition's position.
+    position_lost: bool,
     /// Waiting for a newer writer.
     stopped: BTreeSet<Partition>,
     full_since: Option<Instant>,
@@ -154,7 +156,8 @@ impl Lane {
             settling: None,
             unplaced: Vec::new(),
             place_at: None,
-            reposition_at: None,
+            assignment_open: false,
+            position_lost: false,
             stopped: BTreeSet::new(),
             full_since: None,
             paused: false,
@@ -184,8 +187,8 @@ impl Lane {
             self.take_outcomes(Duration::ZERO)?;
             self.proceed_with_commits(Duration::ZERO);
             self.carry_out_rebalances()?;
+            self.take_on_anew_if_due()?;
             self.place_partitions()?;
-            self.reposition_if_due();
             if self.may_take_more()? {
                 self.poll(self.poll_timeout())?;
             }

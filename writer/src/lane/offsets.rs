@@ -75,93 +75,44 @@ impl Start {
     }
 }
 
-/// A partition and where it begins.
-struct Resolved {
-    topic: String,
-    partition: i32,
-    start: Start,
-}
-
-/// Gives each partition the offset to begin at.
+/// Gives partitions the offset to begin at, all but those whose leader does not answer: they are
+/// left out, so that one broker's absence does not stop the others' partitions.
 ///
 /// # Errors
-/// When the brokers don't answer; try again.
+/// When the group's coordinator doesn't answer; try again.
 pub(super) fn starts(
     consumer: &BaseConsumer<LaneContext>,
     partitions: &TopicPartitionList,
     metrics: &WriterMetrics,
 ) -> KafkaResult<TopicPartitionList> {
+    let mut starts = TopicPartitionList::new();
     // A member may be given nothing; Kafka is not asked about nothing.
     if partitions.count() == 0 {
-        return Ok(TopicPartitionList::new());
+        return Ok(starts);
     }
     let committed = consumer.committed_offsets(partitions.clone(), BROKER_QUESTION_TIMEOUT)?;
-    let resolved = resolve(consumer, &committed)?;
-    tell(&resolved, metrics);
-    as_list(&resolved)
-}
-
-/// Moves each partition to where it goes on: to its own place, or, where Kafka no longer has
-/// that, to the oldest record.
-///
-/// # Errors
-/// When the brokers don't answer; try again.
-pub(super) fn reposition(
-    consumer: &BaseConsumer<LaneContext>,
-    metrics: &WriterMetrics,
-) -> KafkaResult<()> {
-    // A partition never read from has no position yet: it goes on from what was committed.
-    let mut reached = consumer.committed(BROKER_QUESTION_TIMEOUT)?;
-    for element in consumer.position()?.elements() {
+    for element in committed.elements() {
         let (topic, partition) = (element.topic(), element.partition());
-        if let Offset::Offset(_) = element.offset() {
-            reached.set_partition_offset(topic, partition, element.offset())?;
-        }
-    }
-    if reached.count() == 0 {
-        return Ok(());
-    }
-    let resolved = resolve(consumer, &reached)?;
-    let moved = consumer.seek_partitions(as_list(&resolved)?, BROKER_QUESTION_TIMEOUT)?;
-    moved.elements().iter().try_for_each(|element| element.error())?;
-    tell(&resolved, metrics);
-    Ok(())
-}
-
-fn resolve(
-    consumer: &BaseConsumer<LaneContext>,
-    reached: &TopicPartitionList,
-) -> KafkaResult<Vec<Resolved>> {
-    let mut resolved = Vec::with_capacity(reached.count());
-    for element in reached.elements() {
         // Else an error would pass for "nothing committed", and all be read again.
-        element.error()?;
-        let (topic, partition) = (element.topic().to_owned(), element.partition());
-        let (oldest, end) =
-            consumer.fetch_watermarks(&topic, partition, BROKER_QUESTION_TIMEOUT)?;
+        let watermarks = element
+            .error()
+            .and_then(|()| consumer.fetch_watermarks(topic, partition, BROKER_QUESTION_TIMEOUT));
+        let (oldest, end) = match watermarks {
+            Ok(watermarks) => watermarks,
+            Err(error) => {
+                tracing::warn!(%error, topic, partition, "cannot find where it begins for now");
+                continue;
+            }
+        };
         let committed = match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         };
         let start = Start::decide(committed, oldest, end);
-        resolved.push(Resolved { topic, partition, start });
+        start.tell(topic, partition, metrics);
+        starts.add_partition_offset(topic, partition, Offset::Offset(start.offset()))?;
     }
-    Ok(resolved)
-}
-
-/// Only once all is resolved: what is tried again must not be counted twice.
-fn tell(resolved: &[Resolved], metrics: &WriterMetrics) {
-    for it in resolved {
-        it.start.tell(&it.topic, it.partition, metrics);
-    }
-}
-
-fn as_list(resolved: &[Resolved]) -> KafkaResult<TopicPartitionList> {
-    let mut list = TopicPartitionList::new();
-    for it in resolved {
-        list.add_partition_offset(&it.topic, it.partition, Offset::Offset(it.start.offset()))?;
-    }
-    Ok(list)
+    Ok(starts)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{Rebalance, assign, unassign};
@@ -17,10 +18,8 @@ impl Lane {
         while let Some(rebalance) = self.consumer.context().next_rebalance() {
             match rebalance {
                 Rebalance::Assign(partitions) => {
-                    let elements = partitions.elements();
-                    self.unplaced
-                        .extend(elements.iter().map(|it| (it.topic().to_owned(), it.partition())));
-                    self.place_at = Some(Instant::now());
+                    self.assignment_open = true;
+                    self.await_placing(&partitions);
                 }
                 Rebalance::Revoke(partitions) => {
                     let deadline = Instant::now() + self.parts.options.revoke_timeout();
@@ -45,41 +44,74 @@ impl Lane {
         for (topic, number) in &self.unplaced {
             partitions.add_partition(topic, *number);
         }
-        match offsets::starts(&self.consumer, &partitions, &self.parts.metrics) {
-            Ok(placed) => {
-                // Also when there are none: the group waits for the answer.
-                assign(&self.consumer, &placed)?;
-                self.unplaced.clear();
-                self.place_at = None;
-                self.count_partitions("assigned", placed.count());
-                if self.paused {
-                    self.change_fetching(BaseConsumer::pause);
-                }
-                self.parts.health.consuming();
-            }
+        let starts = match offsets::starts(&self.consumer, &partitions, &self.parts.metrics) {
+            Ok(starts) => starts,
             Err(error) => {
-                tracing::warn!(%error, "cannot find where partitions begin; trying again");
+                tracing::warn!(%error, "cannot ask where partitions begin; trying again");
                 self.place_at = Some(Instant::now() + RETRY_POSITIONS_AFTER);
+                return Ok(());
             }
+        };
+        // Also when there are none: until the group has its answer, no partition is fetched.
+        if self.assignment_open || starts.count() > 0 {
+            assign(&self.consumer, &starts)?;
+            self.assignment_open = false;
+            self.count_partitions("assigned", starts.count());
         }
+        if self.paused {
+            self.change_fetching(BaseConsumer::pause);
+        }
+        self.unplaced.retain(|(topic, number)| starts.find_partition(topic, *number).is_none());
+        self.place_at = match self.unplaced.is_empty() {
+            true => {
+                self.parts.health.consuming();
+                None
+            }
+            false => Some(Instant::now() + RETRY_POSITIONS_AFTER),
+        };
         Ok(())
     }
 
-    /// Some partition's position is not in Kafka any more: finds which, and moves it. Kafka's
-    /// client reports it once and fetches the partition no more, so this is tried until it works,
-    /// and every partition is told where it goes on, its own place included.
-    pub(super) fn reposition_if_due(&mut self) {
-        if self.reposition_at.is_none_or(|at| Instant::now() < at) {
-            return;
+    /// Some partition's position is not in Kafka any more. Kafka's client reports it once, does
+    /// not say which, and neither fetches the partition again nor lets it be moved. So all are
+    /// taken on anew, from where this lane has got to.
+    pub(super) fn take_on_anew_if_due(&mut self) -> Result<(), LaneError> {
+        if !std::mem::take(&mut self.position_lost) {
+            return Ok(());
         }
-        let moved = offsets::reposition(&self.consumer, &self.parts.metrics);
-        self.reposition_at = match moved {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::error!(%error, "cannot find where a partition goes on; trying again");
-                Some(Instant::now() + RETRY_POSITIONS_AFTER)
+        self.finish(Instant::now() + self.parts.options.revoke_timeout())?;
+        let partitions = self.consumer.assignment()?;
+        self.unassign(&partitions)?;
+        self.count_partitions("revoked", partitions.count());
+        self.await_placing(&partitions);
+        Ok(())
+    }
+
+    fn await_placing(&mut self, partitions: &TopicPartitionList) {
+        let elements = partitions.elements();
+        self.unplaced.extend(elements.iter().map(|it| (it.topic().to_owned(), it.partition())));
+        self.place_at = Some(Instant::now());
+    }
+
+    fn unassign(&self, partitions: &TopicPartitionList) -> KafkaResult<()> {
+        // Those that were never taken on cannot be let go, and would spoil the list.
+        let ours = self.consumer.assignment()?;
+        let mut held = TopicPartitionList::new();
+        for element in partitions.elements() {
+            let (topic, number) = (element.topic(), element.partition());
+            if ours.find_partition(topic, number).is_some() {
+                held.add_partition(topic, number);
             }
-        };
+        }
+        // Kafka's client keeps a pause beyond the assignment: a partition that came back would
+        // never be fetched.
+        if held.count() > 0
+            && let Err(error) = self.consumer.resume(&held)
+        {
+            tracing::warn!(%error, "cannot resume partitions that go");
+        }
+        // Also when there are none: the group waits for the answer.
+        unassign(&self.consumer, &held)
     }
 
     /// Drops what is held of partitions that go, and lets them go.
@@ -106,13 +138,8 @@ impl Lane {
             self.note_stopped(-fewer);
         }
         self.unplaced.retain(|(topic, number)| partitions.find_partition(topic, *number).is_none());
-        // Kafka's client keeps a pause beyond the assignment: a partition that came back would
-        // never be fetched.
-        if let Err(error) = self.consumer.resume(partitions) {
-            tracing::warn!(%error, "cannot resume partitions that go");
-        }
         self.consumer.context().forget_lag(partitions);
-        if let Err(error) = unassign(&self.consumer, partitions) {
+        if let Err(error) = self.unassign(partitions) {
             tracing::warn!(%error, "cannot let partitions go");
         }
         self.count_partitions(change, partitions.count());

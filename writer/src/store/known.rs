@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::num::NonZeroUsize;
+use std::time::Instant;
 
 use chrono::NaiveDate;
 use common::page_hash::PageHash;
@@ -23,6 +24,8 @@ pub(super) struct Known {
     /// Months known to have a partition. As many as there are months: bounded by the gateway's
     /// limits on time.
     pub(super) months: BTreeSet<NaiveDate>,
+    /// Until when no further month is made.
+    pub(super) months_not_before: Option<Instant>,
 }
 
 impl Known {
@@ -32,6 +35,7 @@ impl Known {
             replays: KnownStates::new(capacity),
             webstates: KnownStates::new(capacity),
             months: BTreeSet::new(),
+            months_not_before: None,
         }
     }
 

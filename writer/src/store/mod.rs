@@ -116,7 +116,7 @@ impl Store {
             return Ok(Written::default());
         };
         session.error_codes.take();
-        let work = write_plan(&mut session.connection, &plan, &mut self.known, &self.metrics);
+        let work = write_plan(session, &plan, &mut self.known, &self.metrics);
         let result = tokio::time::timeout(self.transaction_timeout, work).await;
         match result {
             Ok(Ok(written)) => Ok(written),
@@ -143,12 +143,13 @@ struct Changes {
 }
 
 async fn write_plan(
-    connection: &mut AsyncPgConnection,
+    session: &mut Session,
     plan: &Plan<'_>,
     known: &mut Known,
     metrics: &WriterMetrics,
 ) -> QueryResult<Written> {
-    partitions::ensure(connection, known, plan.months()).await?;
+    partitions::ensure(session, known, plan.months()).await?;
+    let connection = &mut session.connection;
     let changes = find_changes(connection, plan, known).await?;
     let written = connection
         .build_transaction()

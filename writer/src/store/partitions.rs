@@ -4,11 +4,14 @@
 //! so the writer needs no right to create any.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use chrono::{Months, NaiveDate};
+use common::database::Session;
+use common::database::error_code::SqlState;
 use diesel::QueryResult;
 use diesel::sql_types::Date;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 
 use super::known::Known;
 
@@ -20,20 +23,43 @@ const LAST_YEAR: i32 = 2199;
 /// second has to wait for its partition.
 const MONTHS_AHEAD: u32 = 1;
 
+/// After somebody's lock was in the way, no partition is made for this long; the rows go to the
+/// default partition, and move when the month gets its own.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// SQLSTATE lock_not_available.
+const LOCK_NOT_AVAILABLE: SqlState = *b"55P03";
+
 /// Makes the partitions that are missing, each in a transaction of its own and before the
-/// batch's, so that no lock of the batch is held meanwhile.
+/// batch's, so that no lock of the batch is held meanwhile. A long reader of the default
+/// partition (a dump, say) holds up the making of partitions, but not the writing.
 pub(super) async fn ensure(
-    connection: &mut AsyncPgConnection,
+    session: &mut Session,
     known: &mut Known,
     months: BTreeSet<NaiveDate>,
 ) -> QueryResult<()> {
     for month in wanted(&months) {
-        if !known.months.contains(&month) {
-            diesel::sql_query("SELECT ensure_events_partition($1)")
-                .bind::<Date, _>(month)
-                .execute(connection)
-                .await?;
-            known.months.insert(month);
+        let wait = known.months_not_before.is_some_and(|at| Instant::now() < at);
+        if wait || known.months.contains(&month) {
+            continue;
+        }
+        let made = diesel::sql_query("SELECT ensure_events_partition($1)")
+            .bind::<Date, _>(month)
+            .execute(&mut session.connection)
+            .await;
+        match made {
+            Ok(_) => {
+                known.months.insert(month);
+            }
+            Err(error) => {
+                let code = session.error_codes.take();
+                if code != Some(LOCK_NOT_AVAILABLE) {
+                    code.into_iter().for_each(|code| session.error_codes.note(code));
+                    return Err(error);
+                }
+                tracing::warn!(%month, "somebody's lock keeps a partition from being made");
+                known.months_not_before = Some(Instant::now() + RETRY_AFTER);
+            }
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Writers that join and leave, and months that get their partition, while data flow.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use tests::stack::{Environment, Stack, eventually};
 
@@ -62,6 +64,28 @@ async fn a_partition_that_goes_and_comes_back_is_consumed() -> Result<()> {
     feed(&environment, &records).await?;
     for session in &sessions {
         wait_stored(&sql, session, 1).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_writer_stopped_in_the_middle_of_a_rebalance_leaves_promptly() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let staying = environment.writer().start().await?;
+    staying.wait_ready().await?;
+    // Stopped sooner or later after its lanes began to join.
+    for pause_ms in [0, 20, 50, 100, 200, 400] {
+        let passing = environment.writer().start().await?;
+        eventually("its lanes begin", PATIENCE, async || {
+            match passing.log().contains("\"consuming\"") {
+                true => Ok(()),
+                false => Err("not yet"),
+            }
+        })
+        .await?;
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        let stopped = tokio::time::timeout(Duration::from_secs(20), passing.terminate()).await;
+        ensure!(stopped.is_ok_and(|it| it.is_ok_and(|it| it.success())), "{}", passing.log());
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ impl Session {
         let events =
             types_and_data.iter().zip(0_usize..).map(|((event_type, event_data), place)| {
                 let seq = first_seq + place as u64;
-                let timestamp = millis(self.begin_ms + i64::try_from(seq).unwrap());
+                let timestamp = self.time_of(seq);
                 let event_id = event_id::from_seq(self.replay_id, timestamp, seq);
                 let webstate_hash = pages.get(place).copied();
                 Event { event_id, seq: Some(seq), timestamp, event_type, event_data, webstate_hash }
@@ -74,6 +74,11 @@ impl Session {
         };
         let value = record.encode(10 << 20).unwrap().remove(0).value;
         events_record(&self.replay_id.to_string(), value)
+    }
+
+    /// When the event of that number happened.
+    pub(super) fn time_of(&self, seq: u64) -> Timestamp {
+        millis(self.begin_ms + i64::try_from(seq).unwrap())
     }
 
     /// The ids of the replay's rows in `events`, in order.
