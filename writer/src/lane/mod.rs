@@ -2,7 +2,7 @@
 //!
 //! The thread polls Kafka and fills a batch while the settler (a task) settles the one before:
 //! at most two batches are held. Everything that happens to the lane happens in its loop, in
-//! order: outcomes, [`commits`], [`partitions`] that come and go, handing over, [`intake`]; and at
+//! order: [`partitions`] that come and go, outcomes, [`commits`], handing over, [`intake`]; and at
 //! its end [`drain`].
 
 mod commits;
@@ -184,9 +184,10 @@ impl Lane {
     fn consume(&mut self, stop: &CancellationToken) -> Result<(), LaneError> {
         while !stop.is_cancelled() {
             self.parts.health.tick();
+            // Before anything is committed: a lost partition is another's.
+            self.carry_out_rebalances()?;
             self.take_outcomes(Duration::ZERO)?;
             self.proceed_with_commits(Duration::ZERO);
-            self.carry_out_rebalances()?;
             self.take_on_anew_if_due()?;
             self.place_partitions()?;
             if self.may_take_more()? {

@@ -23,12 +23,13 @@ const LAST_YEAR: i32 = 2199;
 /// second has to wait for its partition.
 const MONTHS_AHEAD: u32 = 1;
 
-/// After somebody's lock was in the way, no partition is made for this long; the rows go to the
+/// After making one took too long, mostly because of somebody's lock, no partition is made for this long; the rows go to the
 /// default partition, and move when the month gets its own.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// SQLSTATE lock_not_available.
-const LOCK_NOT_AVAILABLE: SqlState = *b"55P03";
+/// What Postgres says when making a partition takes too long: lock_not_available, and
+/// query_canceled by the statement time-out.
+const TOO_LONG: [SqlState; 2] = [*b"55P03", *b"57014"];
 
 /// Makes the partitions that are missing, each in a transaction of its own and before the
 /// batch's, so that no lock of the batch is held meanwhile. A long reader of the default
@@ -53,11 +54,11 @@ pub(super) async fn ensure(
             }
             Err(error) => {
                 let code = session.error_codes.take();
-                if code != Some(LOCK_NOT_AVAILABLE) {
+                if !code.is_some_and(|code| TOO_LONG.contains(&code)) {
                     code.into_iter().for_each(|code| session.error_codes.note(code));
                     return Err(error);
                 }
-                tracing::warn!(%month, "somebody's lock keeps a partition from being made");
+                tracing::warn!(%month, "making a partition takes too long; its rows go to the default one for now");
                 known.months_not_before = Some(Instant::now() + RETRY_AFTER);
             }
         }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use tests::stack::{Environment, Service, Stack, eventually};
 use tokio_postgres::Client;
 
-use super::support::{PATIENCE, Session, feed, figure, wait_stored};
+use super::support::{NOON_MS, PATIENCE, Session, feed, figure, wait_stored};
 
 /// A writer under way, with one session stored.
 struct UnderWay {
@@ -130,6 +130,21 @@ async fn a_deleted_parent_is_made_again() -> Result<()> {
     let cause = [("cause", "parent_gone")];
     ensure!(figure(&it.writer, "tapedeck_writer_retries_total", &cause).await? >= 1.0);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_long_reader_of_the_default_partition_is_not_waited_for() -> Result<()> {
+    const HALF_A_YEAR_MS: i64 = 183 * 24 * 3_600_000;
+    let it = shared().await?;
+    // A dump, say: it keeps the month from getting its partition.
+    it.execute("BEGIN; SELECT FROM events_default").await?;
+    let late = Session::beginning(NOON_MS - HALF_A_YEAR_MS);
+    feed(&it.environment, &[late.batch(0, &[("click", "1")])]).await?;
+    wait_stored(&it.environment.sql().await?, &late, 1).await?;
+    ensure!(it.writer.log().contains("making a partition takes too long"));
+    let waiting: i64 = it.sql.query_one("SELECT count(*) FROM events_default", &[]).await?.get(0);
+    ensure!(waiting == 1, "{waiting} rows wait for their month");
+    it.execute("COMMIT").await
 }
 
 #[tokio::test]
