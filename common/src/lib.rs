@@ -12,6 +12,7 @@ pub mod database;
 pub mod event_id;
 pub mod kafka;
 pub mod limits;
+pub mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod options;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use clap::Args;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -196,6 +197,34 @@ pub enum TopicError {
     /// The client's own configuration is wrong.
     #[error("{0}")]
     Configuration(String),
+}
+
+/// The pauses before the topics are checked again while Kafka cannot be reached.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// [`ensure`], for as long as it takes to reach Kafka; `told` hears of each failure and how long
+/// the pause after it is.
+///
+/// # Errors
+/// [`TopicError`], but never [`TopicError::Unreachable`].
+pub async fn ensure_once_reachable(
+    kafka: &KafkaOptions,
+    options: &TopicOptions,
+    limits: SizeLimits,
+    told: impl FnMut(&TopicError, Duration),
+) -> Result<(), TopicError> {
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times();
+    (|| ensure(kafka, options, limits))
+        .retry(pauses)
+        .sleep(tokio::time::sleep)
+        .when(|error| matches!(error, TopicError::Unreachable(_)))
+        .notify(told)
+        .await
 }
 
 /// Creates missing topics if told to, and checks that all three are as the settings need them.

@@ -1,16 +1,15 @@
 //! The service as a whole: what it is made of, how it starts and how it stops.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use backon::{ExponentialBuilder, Retryable};
 use common::admin::{self, Health};
 use common::kafka::KafkaOptions;
 use common::limits::SizeLimits;
+use common::listen::bind;
 use common::metrics::service_registry;
-use common::topics::{TopicError, TopicOptions, ensure};
+use common::topics::{TopicError, TopicOptions, ensure_once_reachable};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
@@ -28,11 +27,6 @@ use crate::pages::PageMemory;
 use crate::processor::Processor;
 use crate::publish::Publisher;
 use crate::{routes, server};
-
-/// The first pause before the topics are checked again.
-const CHECK_DELAY_MIN: Duration = Duration::from_millis(200);
-/// The longest.
-const CHECK_DELAY_MAX: Duration = Duration::from_secs(5);
 
 /// The ports that the service listens on.
 #[derive(Debug)]
@@ -52,15 +46,6 @@ impl Listeners {
             admin: bind("admin", options.admin_listen).await?,
         })
     }
-}
-
-async fn bind(role: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} ({role})"))?;
-    let address = listener.local_addr().context("a listener without an address")?;
-    tracing::info!(role, %address, "listening");
-    Ok(listener)
 }
 
 /// How the service ended.
@@ -188,20 +173,10 @@ async fn check_topics(
     limits: SizeLimits,
     breaker: &Breaker,
 ) -> Result<(), TopicError> {
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(CHECK_DELAY_MIN)
-        .with_max_delay(CHECK_DELAY_MAX)
-        .with_jitter()
-        .without_max_times();
-    let check = || ensure(kafka, topics, limits);
-    check
-        .retry(backoff)
-        .sleep(tokio::time::sleep)
-        .when(|error| matches!(error, TopicError::Unreachable(_)))
-        .notify(|error, pause| {
-            tracing::warn!(%error, retry_in_ms = pause.as_millis(), "topics not checked yet");
-        })
-        .await?;
+    let told = |error: &TopicError, pause: Duration| {
+        tracing::warn!(%error, retry_in_ms = pause.as_millis(), "topics not checked yet");
+    };
+    ensure_once_reachable(kafka, topics, limits, told).await?;
     breaker.checked();
     tracing::info!("topics checked");
     Ok(())

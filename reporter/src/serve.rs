@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use common::database::{ConnectError, Session};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::APPLICATION_NAME;
@@ -33,12 +32,7 @@ pub async fn run(options: &ServeOptions, stop: CancellationToken) -> anyhow::Res
     metrics.create_series();
     let health = Arc::new(LoopHealth::new(LIVENESS_MARGIN));
 
-    let listener = TcpListener::bind(options.admin_listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", options.admin_listen))?;
-    let address = listener.local_addr()?;
-    tracing::info!(role = "admin", %address, "listening");
-
+    let listener = common::listen::bind("admin", options.admin_listen).await?;
     let admin = common::admin::serve(listener, registry, health.clone(), stop.clone());
     let rolling_up = RollupLoop {
         options,

@@ -11,6 +11,8 @@ use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+use crate::store::APPLICATION;
+
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// The advisory lock that migrating instances take turns with.
@@ -83,7 +85,7 @@ async fn lock(connection: &mut AsyncPgConnection) -> anyhow::Result<()> {
 /// # Errors
 /// When it has not, or cannot be asked.
 pub async fn check(options: &DatabaseOptions) -> anyhow::Result<()> {
-    let mut session = options.connect("tapedeck-writer").await?;
+    let mut session = options.connect(APPLICATION).await?;
     let applied: Vec<Applied> = sql_query("SELECT version FROM __diesel_schema_migrations")
         .load(&mut session.connection)
         .await

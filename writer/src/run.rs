@@ -1,16 +1,17 @@
 //! `writer run`: the admin port, the checks at start, the lanes, and their end.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::Context;
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{ExponentialBuilder, Retryable};
 use common::admin;
+use common::listen::bind;
 use common::metrics::service_registry;
 use common::shutdown::EXIT_NOT_DRAINED;
 use common::topics::{self, TopicError};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +26,9 @@ use crate::poison_gauge::PoisonGauge;
 use crate::settle::Settler;
 use crate::store::Store;
 
-/// The longest pause between attempts to reach what must be there at start.
-const LONGEST_START_PAUSE: Duration = Duration::from_secs(5);
+/// The pauses before the database's tables are looked for again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Exit code of a service that stopped as told.
 const EXIT_DRAINED: i32 = 0;
@@ -43,11 +45,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     metrics.batch_bytes_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
     let health = WriterHealth::default();
 
-    let listener = TcpListener::bind(options.admin_listen)
-        .await
-        .with_context(|| format!("cannot listen on {} (--admin-listen)", options.admin_listen))?;
-    let address = listener.local_addr()?;
-    tracing::info!(role = "admin", %address, "listening");
+    let listener = bind("admin", options.admin_listen).await?;
     let admin_stop = CancellationToken::new();
     let probes = Arc::new(health.clone());
     let admin = tokio::spawn(admin::serve(listener, registry, probes, admin_stop.clone()));
@@ -66,37 +64,22 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
 
 /// Waits for Kafka and Postgres; topics that don't fit the settings are an error.
 async fn wait_until_usable(options: &RunOptions, health: &WriterHealth) -> anyhow::Result<()> {
-    let mut pauses = pauses();
-    loop {
-        match topics::ensure(&options.kafka, &options.topics, options.limits).await {
-            Ok(()) => break,
-            Err(error @ TopicError::Unreachable(_)) => wait(&error, health, &mut pauses).await,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    while let Err(error) = migrate::check(&options.database).await {
-        wait(&format!("{error:#}"), health, &mut pauses).await;
-    }
-    Ok(())
-}
-
-async fn wait(
-    reason: &dyn std::fmt::Display,
-    health: &WriterHealth,
-    pauses: &mut impl Iterator<Item = Duration>,
-) {
-    tracing::warn!(%reason, "waiting");
-    health.waiting_for(reason);
-    tokio::time::sleep(pauses.next().unwrap_or(LONGEST_START_PAUSE)).await;
-}
-
-fn pauses() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(LONGEST_START_PAUSE)
+    let waiting = |reason: &dyn Display| {
+        tracing::warn!(%reason, "waiting");
+        health.waiting_for(reason);
+    };
+    let told = |error: &TopicError, _| waiting(error);
+    topics::ensure_once_reachable(&options.kafka, &options.topics, options.limits, told).await?;
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
         .with_jitter()
-        .without_max_times()
-        .build()
+        .without_max_times();
+    (|| migrate::check(&options.database))
+        .retry(pauses)
+        .sleep(tokio::time::sleep)
+        .notify(|error: &anyhow::Error, _| waiting(&format!("{error:#}")))
+        .await
 }
 
 async fn run_lanes(

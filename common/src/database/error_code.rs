@@ -37,8 +37,12 @@ impl ErrorCodes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Notes an error, unless an earlier one has not been taken yet.
-    pub fn note(&self, code: SqlState) {
+    /// The error that the next [`take`](Self::take) will give.
+    pub fn peek(&self) -> Option<SqlState> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, code: SqlState) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(code);
     }
 }

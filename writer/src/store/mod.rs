@@ -23,7 +23,7 @@ use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
-use crate::merge::{ReplayState, UserState, WebstateState, change};
+use crate::merge::{ReplayState, UserState, WebstateState};
 use crate::metrics::WriterMetrics;
 use crate::record::Record;
 use crate::selection::Selection;
@@ -32,7 +32,7 @@ use known::Known;
 use plan::{Pages, Plan};
 
 /// The name of the writer's sessions in `pg_stat_activity`.
-const APPLICATION: &str = "tapedeck-writer";
+pub(crate) const APPLICATION: &str = "tapedeck-writer";
 
 /// What one transaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,12 +108,13 @@ impl Store {
         selection: &Selection,
     ) -> Result<Written, WriteError> {
         let plan = Plan::new(records, selection);
-        if self.session.is_none() {
-            self.session = Some(self.options.connect(APPLICATION).await?);
-            self.metrics.connections.inc();
-        }
-        let Some(session) = &mut self.session else {
-            return Ok(Written::default());
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => {
+                let session = self.options.connect(APPLICATION).await?;
+                self.metrics.connections.inc();
+                none.insert(session)
+            }
         };
         session.error_codes.take();
         let work = write_plan(session, &plan, &mut self.known, &self.metrics);
@@ -205,18 +206,10 @@ async fn find_changes(
     let unknown = known.webstates.unknown(&plan.webstates);
     known.webstates.remember(read::webstates(connection, &unknown).await?);
 
-    let mut users = Vec::new();
+    let users = known.users.changes(&plan.users);
     let mut claims = ClaimChanges::default();
-    for (user_id, incoming) in &plan.users {
-        let stored = known.users.get(user_id);
-        let merged = match stored {
-            Some(stored) => change(stored, incoming),
-            None => Some(incoming.clone()),
-        };
-        if let Some(merged) = merged {
-            claims.note(*user_id, stored, &merged);
-            users.push((*user_id, merged));
-        }
+    for (user_id, merged) in &users {
+        claims.note(*user_id, known.users.get(user_id), merged);
     }
     let replays = known.replays.changes(&plan.replays);
     let webstates = known.webstates.changes(&plan.webstates);

@@ -53,11 +53,10 @@ pub(super) async fn ensure(
                 known.months.insert(month);
             }
             Err(error) => {
-                let code = session.error_codes.take();
-                if !code.is_some_and(|code| TOO_LONG.contains(&code)) {
-                    code.into_iter().for_each(|code| session.error_codes.note(code));
+                if !session.error_codes.peek().is_some_and(|code| TOO_LONG.contains(&code)) {
                     return Err(error);
                 }
+                session.error_codes.take();
                 tracing::warn!(%month, "making a partition takes too long; its rows go to the default one for now");
                 known.months_not_before = Some(Instant::now() + RETRY_AFTER);
             }
