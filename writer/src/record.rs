@@ -6,7 +6,6 @@ use common::record::events::{DecodeError, Event, EventsRecord};
 use common::record::headers::{HeaderError, RecordHeaders};
 use common::record::webstates::{self, PageError};
 use common::time::Timestamp;
-use common::topics::TopicOptions;
 use rdkafka::Message;
 use rdkafka::message::OwnedMessage;
 use uuid::Uuid;
@@ -20,16 +19,6 @@ pub enum Topic {
     Events,
     /// Pages.
     Webstates,
-}
-
-impl Topic {
-    /// The topic's name in Kafka.
-    pub fn name(self, topics: &TopicOptions) -> String {
-        match self {
-            Self::Events => topics.events(),
-            Self::Webstates => topics.webstates(),
-        }
-    }
 }
 
 /// A partition of either topic.

@@ -4,19 +4,16 @@
 //! coordinator is away that takes as long as the session time-out. So a thread waits. Each commit
 //! is of everything settled so far: one that failed is made up for by the next.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use common::topics::TopicOptions;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::LaneContext;
 use crate::metrics::WriterMetrics;
-use crate::record::Partition;
 
 /// How long after a failed commit the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -111,17 +108,4 @@ impl Commits {
             && Instant::now() < deadline
         {}
     }
-}
-
-/// What is settled, as Kafka wants it.
-pub(super) fn settled_offsets(
-    settled: &BTreeMap<Partition, i64>,
-    topics: &TopicOptions,
-) -> KafkaResult<TopicPartitionList> {
-    let mut offsets = TopicPartitionList::new();
-    for (partition, next) in settled {
-        let topic = partition.topic.name(topics);
-        offsets.add_partition_offset(&topic, partition.number, Offset::Offset(*next))?;
-    }
-    Ok(offsets)
 }

@@ -63,8 +63,12 @@ impl Lane {
         while let Some(rebalance) = self.consumer.context().next_rebalance() {
             match rebalance {
                 Rebalance::Assign(_) => self.assignment_open = true,
-                Rebalance::Revoke(partitions) => self.let_go(&partitions, "revoked"),
-                Rebalance::Lose(partitions) => self.let_go(&partitions, "lost"),
+                Rebalance::Revoke(partitions) => {
+                    self.let_go(&self.names.partitions(&partitions), "revoked");
+                }
+                Rebalance::Lose(partitions) => {
+                    self.let_go(&self.names.partitions(&partitions), "lost");
+                }
             }
         }
         if self.assignment_open
@@ -82,7 +86,7 @@ impl Lane {
             self.parts.health.tick();
             self.poll(SIBLING_ROUND)?;
         }
-        let all = self.consumer.assignment()?;
+        let all = self.names.partitions(&self.consumer.assignment()?);
         self.let_go(&all, "revoked");
         self.parts.accounts.give_back(self.building.retain(|_| false));
         self.commits.close(deadline);

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::LaneContext;
 use super::{Lane, LaneError, ROUND};
-use crate::options::RunOptions;
-use crate::record::{NewerSchema, Partition, Record, Topic};
+use crate::record::{NewerSchema, Partition, Record};
 
 impl Lane {
     /// How long a poll may wait: until the batch is due or the settler may be done.
@@ -29,9 +27,13 @@ impl Lane {
         match self.consumer.poll(timeout) {
             None => Ok(()),
             Some(Ok(message)) => {
-                let read = read(&message, &self.parts.options);
+                let partition = self.names.partition(message.topic(), message.partition());
+                let (offset, page_limit) =
+                    (message.offset(), self.parts.options.limits.page_limit_bytes);
+                // Copied out of the fetch buffer, which a borrowed message would pin whole.
+                let record = Record::read(partition.topic, message.detach(), page_limit);
                 drop(message);
-                self.take(read);
+                self.take(partition, offset, record);
                 Ok(())
             }
             Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error.into()),
@@ -49,8 +51,7 @@ impl Lane {
         }
     }
 
-    pub(super) fn take(&mut self, read: (Partition, i64, Result<Record, NewerSchema>)) {
-        let (partition, offset, record) = read;
+    fn take(&mut self, partition: Partition, offset: i64, record: Result<Record, NewerSchema>) {
         // Nothing more is committed of these, so what is dropped here will be read again.
         if self.stopped.contains(&partition) || self.halted {
             return;
@@ -69,18 +70,15 @@ impl Lane {
     }
 
     /// A record of a newer format: its partition stays here, unread, until a newer writer.
-    pub(super) fn stop_partition(&mut self, partition: Partition, offset: i64, version: u32) {
-        let topic = partition.topic.name(&self.parts.options.topics);
+    fn stop_partition(&mut self, partition: Partition, offset: i64, version: u32) {
         tracing::error!(
-            topic,
+            topic = self.names.name(partition.topic),
             partition = partition.number,
             offset,
             version,
             "a record is of a newer format: upgrade the writers; this partition waits"
         );
-        let mut partitions = TopicPartitionList::new();
-        partitions.add_partition(&topic, partition.number);
-        if let Err(error) = self.consumer.pause(&partitions) {
+        if let Err(error) = self.consumer.pause(&self.names.list([&partition])) {
             tracing::warn!(%error, "cannot pause the partition; its records are dropped unread");
         }
         self.stopped.insert(partition);
@@ -112,35 +110,11 @@ impl Lane {
         change: impl Fn(&BaseConsumer<LaneContext>, &TopicPartitionList) -> KafkaResult<()>,
     ) {
         let changed = self.consumer.assignment().and_then(|all| {
-            let stopped = |topic: &str, number| {
-                self.stopped.iter().any(|it| {
-                    it.topic.name(&self.parts.options.topics) == topic && it.number == number
-                })
-            };
-            let mut partitions = TopicPartitionList::new();
-            for element in all.elements() {
-                if !stopped(element.topic(), element.partition()) {
-                    partitions.add_partition(element.topic(), element.partition());
-                }
-            }
-            change(&self.consumer, &partitions)
+            let all = self.names.partitions(&all);
+            change(&self.consumer, &self.names.list(all.difference(&self.stopped)))
         });
         if let Err(error) = changed {
             tracing::warn!(%error, "cannot pause or resume partitions");
         }
     }
-}
-
-/// Copies a message out of the fetch buffer and reads it.
-fn read(
-    message: &BorrowedMessage<'_>,
-    options: &RunOptions,
-) -> (Partition, i64, Result<Record, NewerSchema>) {
-    let topic = match message.topic() == options.topics.events() {
-        true => Topic::Events,
-        false => Topic::Webstates,
-    };
-    let partition = Partition { topic, number: message.partition() };
-    let record = Record::read(topic, message.detach(), options.limits.page_limit_bytes);
-    (partition, message.offset(), record)
 }

@@ -12,6 +12,7 @@ mod drain;
 mod intake;
 mod offsets;
 mod partitions;
+mod topic_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,9 +34,10 @@ use crate::metrics::WriterMetrics;
 use crate::options::RunOptions;
 use crate::record::{Partition, Record};
 use crate::settle::{Handover, Outcome, Settler};
-use commits::{Commits, settled_offsets};
+use commits::Commits;
 use config::consumer_config;
 use context::LaneContext;
+use topic_names::TopicNames;
 
 /// The longest wait for anything before the lane looks around again.
 const ROUND: Duration = Duration::from_millis(100);
@@ -83,12 +85,13 @@ pub struct Lane {
     consumer: Arc<BaseConsumer<LaneContext>>,
     commits: Commits,
     parts: LaneParts,
+    names: TopicNames,
     handovers: mpsc::Sender<Handover>,
     outcomes: Receiver<Outcome>,
     building: Batch,
     settling: Option<Settling>,
     /// Assigned, but their position could not be found yet.
-    unplaced: Vec<(String, i32)>,
+    unplaced: BTreeSet<Partition>,
     /// When to look for it.
     place_at: Option<Instant>,
     /// The group waits to hear that its assignment was taken on.
@@ -142,19 +145,20 @@ impl Lane {
             consumer_config(number, &parts.options)?.create_with_context(context)?;
         let consumer = Arc::new(consumer);
         let commits = Commits::start(consumer.clone(), parts.metrics.clone())?;
-        let topics = &parts.options.topics;
-        consumer.subscribe(&[&topics.events(), &topics.webstates()])?;
+        let names = TopicNames::new(&parts.options.topics);
+        consumer.subscribe(&names.both())?;
         let (handovers, handovers_receiver) = mpsc::channel(1);
         let (outcomes_sender, outcomes) = sync_channel(1);
         let lane = Self {
             consumer,
             commits,
             parts,
+            names,
             handovers,
             outcomes,
             building: Batch::default(),
             settling: None,
-            unplaced: Vec::new(),
+            unplaced: BTreeSet::new(),
             place_at: None,
             assignment_open: false,
             position_lost: false,
@@ -296,7 +300,7 @@ impl Lane {
     }
 
     fn proceed_with_commits(&mut self, timeout: Duration) {
-        let (settled, topics) = (&self.settled, &self.parts.options.topics);
-        self.commits.proceed(timeout, || settled_offsets(settled, topics));
+        let (settled, names) = (&self.settled, &self.names);
+        self.commits.proceed(timeout, || names.list_with_offsets(settled));
     }
 }

@@ -1,14 +1,14 @@
 //! Partitions that come and go.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
-use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{Rebalance, assign, unassign};
 use super::{Lane, LaneError, offsets};
-use crate::record::{Partition, Topic};
+use crate::record::Partition;
 
 /// How often partitions whose position could not be found are tried again.
 const RETRY_POSITIONS_AFTER: Duration = Duration::from_secs(1);
@@ -19,16 +19,16 @@ impl Lane {
             match rebalance {
                 Rebalance::Assign(partitions) => {
                     self.assignment_open = true;
-                    self.await_placing(&partitions);
+                    self.await_placing(self.names.partitions(&partitions));
                 }
                 Rebalance::Revoke(partitions) => {
                     let deadline = Instant::now() + self.parts.options.revoke_timeout();
                     self.finish(deadline)?;
-                    self.let_go(&partitions, "revoked");
+                    self.let_go(&self.names.partitions(&partitions), "revoked");
                 }
                 Rebalance::Lose(partitions) => {
                     self.give_up_settling()?;
-                    self.let_go(&partitions, "lost");
+                    self.let_go(&self.names.partitions(&partitions), "lost");
                 }
             }
         }
@@ -40,10 +40,7 @@ impl Lane {
         if self.place_at.is_none_or(|at| Instant::now() < at) {
             return Ok(());
         }
-        let mut partitions = TopicPartitionList::new();
-        for (topic, number) in &self.unplaced {
-            partitions.add_partition(topic, *number);
-        }
+        let partitions = self.names.list(&self.unplaced);
         let starts = match offsets::starts(&self.consumer, &partitions, &self.parts.metrics) {
             Ok(starts) => starts,
             Err(error) => {
@@ -61,7 +58,8 @@ impl Lane {
         if self.paused {
             self.change_fetching(BaseConsumer::pause);
         }
-        self.unplaced.retain(|(topic, number)| starts.find_partition(topic, *number).is_none());
+        let placed = self.names.partitions(&starts);
+        self.unplaced.retain(|partition| !placed.contains(partition));
         self.place_at = match self.unplaced.is_empty() {
             true => {
                 self.parts.health.consuming();
@@ -80,29 +78,22 @@ impl Lane {
             return Ok(());
         }
         self.finish(Instant::now() + self.parts.options.revoke_timeout())?;
-        let partitions = self.consumer.assignment()?;
+        let partitions = self.names.partitions(&self.consumer.assignment()?);
         self.unassign(&partitions)?;
-        self.count_partitions("revoked", partitions.count());
-        self.await_placing(&partitions);
+        self.count_partitions("revoked", partitions.len());
+        self.await_placing(partitions);
         Ok(())
     }
 
-    fn await_placing(&mut self, partitions: &TopicPartitionList) {
-        let elements = partitions.elements();
-        self.unplaced.extend(elements.iter().map(|it| (it.topic().to_owned(), it.partition())));
+    fn await_placing(&mut self, partitions: BTreeSet<Partition>) {
+        self.unplaced.extend(partitions);
         self.place_at = Some(Instant::now());
     }
 
-    fn unassign(&self, partitions: &TopicPartitionList) -> KafkaResult<()> {
+    fn unassign(&self, partitions: &BTreeSet<Partition>) -> KafkaResult<()> {
         // Those that were never taken on cannot be let go, and would spoil the list.
-        let ours = self.consumer.assignment()?;
-        let mut held = TopicPartitionList::new();
-        for element in partitions.elements() {
-            let (topic, number) = (element.topic(), element.partition());
-            if ours.find_partition(topic, number).is_some() {
-                held.add_partition(topic, number);
-            }
-        }
+        let ours = self.names.partitions(&self.consumer.assignment()?);
+        let held = self.names.list(partitions.intersection(&ours));
         // Kafka's client keeps a pause beyond the assignment: a partition that came back would
         // never be fetched.
         if held.count() > 0
@@ -115,37 +106,26 @@ impl Lane {
     }
 
     /// Drops what is held of partitions that go, and lets them go.
-    pub(super) fn let_go(&mut self, partitions: &TopicPartitionList, change: &str) {
-        let (events, webstates) = (
-            Topic::Events.name(&self.parts.options.topics),
-            Topic::Webstates.name(&self.parts.options.topics),
-        );
-        let gone = |partition: Partition| {
-            let topic = match partition.topic {
-                Topic::Events => &events,
-                Topic::Webstates => &webstates,
-            };
-            partitions.find_partition(topic, partition.number).is_some()
-        };
-        let returned = self.building.retain(|partition| !gone(partition));
+    pub(super) fn let_go(&mut self, partitions: &BTreeSet<Partition>, change: &str) {
+        let returned = self.building.retain(|partition| !partitions.contains(&partition));
         self.parts.accounts.give_back(returned);
         self.note_held();
         let stopped_before = self.stopped.len();
-        self.stopped.retain(|partition| !gone(*partition));
-        self.settled.retain(|partition, _| !gone(*partition));
+        self.stopped.retain(|partition| !partitions.contains(partition));
+        self.settled.retain(|partition, _| !partitions.contains(partition));
         if self.stopped.len() < stopped_before {
             let fewer = i64::try_from(stopped_before - self.stopped.len()).unwrap_or(i64::MAX);
             self.note_stopped(-fewer);
         }
-        self.unplaced.retain(|(topic, number)| partitions.find_partition(topic, *number).is_none());
-        self.consumer.context().forget_lag(partitions);
+        self.unplaced.retain(|partition| !partitions.contains(partition));
+        self.consumer.context().forget_lag(&self.names.list(partitions));
         if let Err(error) = self.unassign(partitions) {
             tracing::warn!(%error, "cannot let partitions go");
         }
-        self.count_partitions(change, partitions.count());
+        self.count_partitions(change, partitions.len());
     }
 
-    pub(super) fn count_partitions(&self, change: &str, count: usize) {
+    fn count_partitions(&self, change: &str, count: usize) {
         let metrics = &self.parts.metrics;
         metrics.rebalanced_partitions.with_label_values(&[change]).inc_by(count as u64);
         let count = i64::try_from(count).unwrap_or(i64::MAX);
