@@ -52,7 +52,8 @@ pub async fn serve(
         .route("/metrics", get(metrics))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
-        .with_state(AdminState { registry, health });
+        .with_state(AdminState { registry, health })
+        .merge(crate::failpoint::router());
     let closing = stop.clone();
     let server = axum::serve(listener, router)
         .with_graceful_shutdown(async move { closing.cancelled().await })

@@ -7,6 +7,9 @@ source deploy/local/prerequisites.sh
 
 readonly SLOWEST_SHOWN=15
 
+# What is tested is what is shipped, and places at which tests may break it.
+readonly TESTED_FEATURES=common/failpoints
+
 usage() {
     echo "usage: test.sh [--full]" >&2
     exit 2
@@ -29,9 +32,10 @@ cargo fmt --all --check
 
 step lints
 cargo clippy --workspace --all-targets -- --deny warnings
+cargo clippy --workspace --features "$TESTED_FEATURES" -- --deny warnings
 
 step "the programs that the tests start"
-cargo build --workspace --bins
+cargo build --workspace --bins --features "$TESTED_FEATURES"
 
 step tests
 # libtest tells the time of each test only where unstable options are allowed. Allowed to the test
@@ -41,11 +45,11 @@ export "CARGO_TARGET_${host}_RUNNER=env RUSTC_BOOTSTRAP=1"
 times=$(mktemp)
 trap 'rm -f "$times"' EXIT
 passed=true
-cargo test --workspace --lib --bins --tests --no-fail-fast -- \
+cargo test --workspace --lib --bins --tests --features "$TESTED_FEATURES" --no-fail-fast -- \
     -Z unstable-options --report-time "${selection[@]}" </dev/null | tee "$times" || passed=false
 
 step "examples in the documentation"
-cargo test --workspace --doc --no-fail-fast </dev/null || passed=false
+cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/null || passed=false
 
 step "slowest tests"
 sed -n 's/^test \(.*\) \.\.\. .*<\([0-9.]*\)s>$/\2 s\t\1/p' "$times" | sort -rn |

@@ -1,5 +1,6 @@
 //! Publishing the records of a request, and waiting until Kafka has acknowledged them.
 
+use common::failpoint;
 use common::record::headers::RecordHeaders;
 use futures::future::join_all;
 
@@ -63,6 +64,9 @@ impl Publication {
         let page_hashes: Vec<_> = pages.into_iter().map(|page| page.hash).collect();
         let waiting: Vec<_> = envelopes.into_iter().map(Waiting::from).collect();
         drop(reservation);
+        if failpoint::is_on("gateway::acknowledge-early") {
+            return Ok(waiting.into_iter().map(|envelope| Ok(envelope.sent)).collect());
+        }
 
         let page_results = join_all(page_reports).await;
         for (hash, _) in page_hashes.iter().zip(&page_results).filter(|(_, result)| result.is_ok())
@@ -78,6 +82,7 @@ impl Publication {
                 record_results.into_iter().chain(page_results).collect();
             outcomes.push(envelope.conclude(result, gateway));
         }
+        failpoint::pass("gateway::after-delivery-report");
         Ok(outcomes)
     }
 }

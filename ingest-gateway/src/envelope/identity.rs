@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use common::event_id;
+use common::failpoint;
 use common::time::Timestamp;
 use uuid::Uuid;
 
@@ -27,6 +28,10 @@ impl Ordinals {
         event_type: &str,
         event_data: &str,
     ) -> Uuid {
+        let timestamp = match failpoint::is_on("gateway::ids-from-clock") {
+            true => Timestamp::now(),
+            false => timestamp,
+        };
         if let Some(seq) = seq {
             return event_id::from_seq(self.replay_id, timestamp, seq);
         }

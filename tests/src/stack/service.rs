@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
+use reqwest::StatusCode;
 
 use super::environment::Environment;
 use super::metrics::Metrics;
@@ -167,6 +168,23 @@ impl Service {
         let ready = answer.status().is_success();
         let reason = answer.text().await?;
         Ok(if ready { Ok(()) } else { Err(reason) })
+    }
+
+    /// Switches a failpoint; see [`common::failpoint`].
+    ///
+    /// # Errors
+    /// When the program was built without the feature `failpoints`, or takes no such action.
+    pub async fn set_failpoint(&self, name: &str, actions: &str) -> Result<()> {
+        let url = format!("{}/failpoints/{name}", self.admin_url());
+        let answer = self.http.put(url).body(actions.to_owned()).send().await?;
+        ensure!(
+            answer.status() != StatusCode::NOT_FOUND,
+            "{} has no failpoints: build it with --features common/failpoints",
+            self.process.name()
+        );
+        let status = answer.status();
+        ensure!(status.is_success(), "failpoint {name}: {}", answer.text().await?);
+        Ok(())
     }
 
     /// Waits until it is ready.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use common::failpoint;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -43,6 +44,7 @@ impl Commits {
         let (answered, answers) = sync_channel(1);
         std::thread::Builder::new().name("lane-commits".to_owned()).spawn(move || {
             for offsets in requested {
+                failpoint::pass("writer::before-offset-commit");
                 if answered.send(consumer.commit(&offsets, CommitMode::Sync)).is_err() {
                     return;
                 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use common::failpoint;
 use common::time::Timestamp;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -133,6 +134,9 @@ impl ConsumerContext for LaneContext {
                 tracing::warn!(%error, "cannot answer a rebalance while leaving");
             }
             return;
+        }
+        if !assigned {
+            failpoint::pass("writer::on-revoke");
         }
         let partitions = partitions.clone();
         lock(&self.rebalances).push(if assigned {

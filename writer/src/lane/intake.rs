@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use common::failpoint;
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -33,6 +34,7 @@ impl Lane {
                 // Copied out of the fetch buffer, which a borrowed message would pin whole.
                 let record = Record::read(partition.topic, message.detach(), page_limit);
                 drop(message);
+                failpoint::pass("writer::after-poll");
                 self.take(partition, offset, record);
                 Ok(())
             }

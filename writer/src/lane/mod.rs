@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use common::failpoint;
 use common::time::Timestamp;
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -242,6 +243,9 @@ impl Lane {
 
     fn hand_over(&mut self, closed_by: CloseReason) {
         let batch = std::mem::take(&mut self.building);
+        if failpoint::is_on("writer::commit-early") {
+            self.commit(&batch);
+        }
         let give_up = CancellationToken::new();
         self.settling = Some(Settling { give_up: give_up.clone(), bytes: batch.bytes() });
         // There is room: nothing else is with the settler.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use common::failpoint;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 
@@ -23,6 +24,11 @@ impl Lane {
                 }
                 Rebalance::Revoke(partitions) => {
                     let deadline = Instant::now() + self.parts.options.revoke_timeout();
+                    if failpoint::is_on("writer::drop-on-revoke") {
+                        let dropped = std::mem::take(&mut self.building);
+                        self.finish(deadline)?;
+                        self.commit(&dropped);
+                    }
                     self.finish(deadline)?;
                     self.let_go(&self.names.partitions(&partitions), "revoked");
                 }

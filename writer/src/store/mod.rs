@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use common::database::error_code::SqlState;
 use common::database::{ConnectError, DatabaseOptions, Session};
+use common::failpoint;
 use common::page_hash::PageHash;
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
@@ -165,6 +166,7 @@ async fn write_plan(
             };
             statements::upsert_webstates(connection, &changes.webstates, new_page).await?;
             let new = statements::insert_events(connection, plan).await?;
+            failpoint::pass("writer::before-database-commit");
             QueryResult::Ok((new, conflicts))
         })
         .await
@@ -172,6 +174,7 @@ async fn write_plan(
             metrics.email_conflicts.inc_by(conflicts);
             Written { events: new, duplicates: plan.all_events() - new }
         })?;
+    failpoint::pass("writer::after-database-commit");
     let Changes { users, replays, webstates, new_pages, .. } = changes;
     count_rows(metrics, users.len(), replays.len(), webstates.len());
     count_pages(metrics, plan.all_pages(), plan.size_of(&new_pages));
