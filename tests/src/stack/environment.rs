@@ -53,7 +53,9 @@ impl Environment {
     /// When the programs have not been built, or one of the steps fails.
     pub async fn sole(stack: &Stack) -> Result<Self> {
         let name = "tapedeck".to_owned();
-        Self::make(name, String::new(), stack.folder(), stack.kafka(), stack.postgres()).await
+        let database_url = stack.postgres().create_database(&name).await?;
+        let brokers = stack.kafka().brokers();
+        Self::make(name, String::new(), stack.folder(), brokers, database_url).await
     }
 
     /// An environment on any broker and database server, with its files below `folder`.
@@ -63,21 +65,31 @@ impl Environment {
     pub async fn on(folder: &Folder, kafka: &Kafka, postgres: &Postgres) -> Result<Self> {
         let name = format!("tapedeck-{}", uuid::Uuid::new_v4().simple());
         let topic_prefix = format!("{name}.");
-        Self::make(name, topic_prefix, folder, kafka, postgres).await
+        let database_url = postgres.create_database(&name).await?;
+        Self::make(name, topic_prefix, folder, kafka.brokers(), database_url).await
+    }
+
+    /// An environment with plain names whose brokers and empty database are at the given
+    /// addresses.
+    ///
+    /// # Errors
+    /// When the programs have not been built, or one of the steps fails.
+    pub async fn at(folder: &Folder, brokers: String, database_url: String) -> Result<Self> {
+        Self::make("tapedeck".to_owned(), String::new(), folder, brokers, database_url).await
     }
 
     async fn make(
         name: String,
         topic_prefix: String,
         folder: &Folder,
-        kafka: &Kafka,
-        postgres: &Postgres,
+        brokers: String,
+        database_url: String,
     ) -> Result<Self> {
         let folder = folder.path().join(&name);
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut environment = Self {
-            database_url: postgres.create_database(&name).await?,
-            brokers: kafka.brokers(),
+            database_url,
+            brokers,
             key: String::new(),
             processes: AtomicUsize::new(0),
             folder,
@@ -194,11 +206,21 @@ impl Environment {
         program: Program,
         variables: Vec<(String, String)>,
     ) -> Result<Launch> {
+        self.launch_file(program, built_program(program.name())?, variables)
+    }
+
+    /// The same with the program in another file.
+    pub(super) fn launch_file(
+        &self,
+        program: Program,
+        file: PathBuf,
+        variables: Vec<(String, String)>,
+    ) -> Result<Launch> {
         let name = program.name();
         let number = self.processes.fetch_add(1, Ordering::Relaxed) + 1;
         let log = self.folder.join(format!("{number:03}-{name}.log"));
         let settings = self.settings().map(|(name, value)| (name.to_owned(), value));
-        let launch = Launch::new(name, built_program(name)?, log);
+        let launch = Launch::new(name, file, log);
         Ok(launch.variables(settings).variables(variables))
     }
 

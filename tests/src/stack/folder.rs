@@ -24,6 +24,7 @@ const LEAST_AGE: Duration = Duration::from_secs(60);
 const REMOVE_AT_END: &str = r#"
     trap '' INT TERM HUP
     read -r _
+    awk -v below="$1/" 'index($2, below) == 1 { print $2 }' /proc/mounts | xargs -r umount -l
     for server in "$1"/postgres-*/data/postmaster.pid; do
         segment=$(awk 'NR == 7 { print $2 }' "$server") && ipcrm --shmem-id "$segment"
     done

@@ -1,5 +1,6 @@
 //! A Kafka broker of this machine, from its Maven artifacts.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,8 +17,8 @@ use super::process::Process;
 
 /// How long the one download may take.
 const FETCH_WITHIN: Duration = Duration::from_secs(600);
-/// How long making the data folder may take.
-const FORMAT_WITHIN: Duration = Duration::from_secs(60);
+/// How long one of Kafka's tools may take.
+const TOOL_WITHIN: Duration = Duration::from_secs(60);
 /// How long a broker may take until it answers. Seconds usually; machines are busy.
 const START_WITHIN: Duration = Duration::from_secs(90);
 /// How long a broker may take to end.
@@ -43,7 +44,7 @@ pub struct Kafka {
 
 /// Where a broker's files are.
 #[derive(Debug)]
-struct Files {
+pub(super) struct Files {
     libraries: PathBuf,
     folder: PathBuf,
 }
@@ -57,9 +58,16 @@ impl Kafka {
     pub async fn start(parent: &Path, port: Option<u16>) -> Result<Self> {
         let libraries = fetch(parent).await?;
         ports::start_on(port, async |port| {
-            let folder = parent.join(format!("kafka-{port}"));
-            let files = Files { libraries: libraries.clone(), folder };
-            let process = files.start_new(port).await?;
+            let files = Files::new(&libraries, parent.join(format!("kafka-{port}")));
+            let (broker, controller_port) = (address(port), free_port()?);
+            let own = format!(
+                "listeners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}\n\
+                 advertised.listeners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}\n\
+                 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n"
+            );
+            files.write_properties(&own)?;
+            files.format(&["--standalone"]).await?;
+            let process = files.start(port).await?;
             Ok(Self { process, files, port })
         })
         .await
@@ -68,7 +76,7 @@ impl Kafka {
 
     /// What clients begin with, `host:port`.
     pub fn brokers(&self) -> String {
-        brokers(self.port)
+        address(self.port)
     }
 
     /// The broker's process, to freeze it or read its log.
@@ -105,19 +113,46 @@ impl Kafka {
 }
 
 impl Files {
-    async fn start_new(&self, port: u16) -> Result<Process> {
-        self.write_properties(port, free_port()?)?;
-        let format = self
-            .java("kafka-format")
-            .arguments(["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER_ID])
-            .arguments(["-c".into(), self.properties()])
-            .start()?;
-        let status = format.wait_for_exit(FORMAT_WITHIN).await?;
-        anyhow::ensure!(status.success(), "{status}{}", format.end_of_log());
-        self.start(port).await
+    /// Those of a broker below `folder`, which is made with its properties.
+    pub(super) fn new(libraries: &Path, folder: PathBuf) -> Self {
+        Self { libraries: libraries.to_owned(), folder }
     }
 
-    async fn start(&self, port: u16) -> Result<Process> {
+    /// Writes what all local brokers have in common, and then what is this broker's `own`; of a
+    /// property that stands twice the later counts.
+    pub(super) fn write_properties(&self, own: &str) -> Result<()> {
+        let common = paths::repository().join("deploy/local/kafka/server.properties");
+        let common = fs::read_to_string(&common)
+            .with_context(|| format!("cannot read {}", common.display()))?;
+        let data = self.data();
+        fs::create_dir(&self.folder)?;
+        fs::write(self.properties(), format!("{common}\n{own}log.dirs={}\n", data.display()))?;
+        Ok(())
+    }
+
+    /// Makes the data folder; `arguments` are those of Kafka's `StorageTool format`.
+    pub(super) async fn format(&self, arguments: &[&str]) -> Result<()> {
+        let tool = "kafka.tools.StorageTool";
+        let format = [tool, "format", "-t", CLUSTER_ID, "-c"].map(Into::into);
+        let arguments = arguments.iter().map(Into::into);
+        let all = format.into_iter().chain([self.properties().into_os_string()]).chain(arguments);
+        self.run_tool("kafka-format", all).await.map(drop)
+    }
+
+    /// Runs one of Kafka's command-line tools, the first of `arguments`, to its end.
+    pub(super) async fn run_tool(
+        &self,
+        name: &str,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<String> {
+        let tool = self.java(name).arguments(arguments).start()?;
+        let status = tool.wait_for_exit(TOOL_WITHIN).await?;
+        anyhow::ensure!(status.success(), "{name}: {status}{}", tool.end_of_log());
+        Ok(tool.log())
+    }
+
+    /// Starts the broker and waits until it answers on `port`.
+    pub(super) async fn start(&self, port: u16) -> Result<Process> {
         let process = self
             .java("kafka")
             .arguments(["kafka.Kafka".into(), self.properties()])
@@ -139,26 +174,18 @@ impl Files {
         self.folder.join("server.properties")
     }
 
-    fn write_properties(&self, port: u16, controller_port: u16) -> Result<()> {
-        let common = paths::repository().join("deploy/local/kafka/server.properties");
-        let common = fs::read_to_string(&common)
-            .with_context(|| format!("cannot read {}", common.display()))?;
-        let broker = brokers(port);
-        let data = self.folder.join("data");
-        let own = format!(
-            "\nlisteners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}\n\
-             advertised.listeners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}\n\
-             controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
-             log.dirs={}\n",
-            data.display()
-        );
-        fs::create_dir(&self.folder)?;
-        fs::write(self.properties(), common + &own)?;
-        Ok(())
+    /// Everything that the broker keeps.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Where a tool's own files may be put.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 }
 
-fn brokers(port: u16) -> String {
+pub(super) fn address(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
@@ -168,7 +195,7 @@ fn java() -> PathBuf {
 }
 
 /// Fetches Kafka unless it is there; gives the folder of its libraries.
-async fn fetch(folder: &Path) -> Result<PathBuf> {
+pub(super) async fn fetch(folder: &Path) -> Result<PathBuf> {
     let script = paths::repository().join("deploy/local/kafka/fetch.sh");
     // Several brokers may be started from one folder at once.
     let output = tempfile::Builder::new().prefix("kafka-libraries-").tempfile_in(folder)?;
@@ -185,7 +212,7 @@ async fn fetch(folder: &Path) -> Result<PathBuf> {
 async fn answers(port: u16) -> Option<()> {
     let question = tokio::task::spawn_blocking(move || {
         let client: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", brokers(port))
+            .set("bootstrap.servers", address(port))
             .set("reconnect.backoff.max.ms", "100")
             .create()?;
         client.fetch_metadata(None, PROBE_TIMEOUT)

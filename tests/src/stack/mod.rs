@@ -29,6 +29,7 @@
 //! children with it ([`launch`]), and the folder's remover sees its end ([`folder`]).
 
 pub mod addresses;
+pub mod cluster;
 pub mod command;
 pub mod environment;
 pub mod folder;
@@ -40,9 +41,12 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod records;
+pub mod replicated;
 pub mod service;
+pub mod small_disk;
 pub mod supervisor;
 pub mod tapedeck;
+pub mod toxiproxy;
 mod wait;
 
 use anyhow::Result;

@@ -86,7 +86,7 @@ impl Postgres {
 
     /// The address of a database of this server, with the superuser's name and password.
     pub fn url(&self, database: &str) -> String {
-        url(self.port, &self.password, database)
+        self.url_by(&self.address(), database)
     }
 
     /// Makes an empty database and gives its address.
@@ -102,6 +102,75 @@ impl Postgres {
         Ok(self.url(name))
     }
 
+    /// A connection of the superuser to the server itself.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn sql(&self) -> Result<Client> {
+        connect(&self.url("postgres")).await
+    }
+
+    /// The server's address, `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The address of a database of this server through something at `address` before it.
+    pub fn url_by(&self, address: &str, database: &str) -> String {
+        url(address, &self.password, database)
+    }
+
+    /// Makes and starts a standby of this server below `parent`; its table spaces lie in other
+    /// folders (`theirs`, `ours`).
+    ///
+    /// # Errors
+    /// When a step fails.
+    pub(super) async fn standby(
+        &self,
+        parent: &Path,
+        spaces: &[(PathBuf, PathBuf)],
+    ) -> Result<Self> {
+        ports::start_on(None, async |port| {
+            let folder = parent.join(format!("postgres-{port}"));
+            let (programs, user) = (self.files.programs.clone(), self.files.user.clone());
+            let files = Files { programs, folder, user };
+            files.make_folder()?;
+            files.copy_of(self, spaces).await.context("the base backup")?;
+            let process = files.start(port, &self.password).await?;
+            Ok(Self { process, files, port, password: self.password.clone() })
+        })
+        .await
+    }
+
+    /// Waits for the standby and from then on answers no commit that it does not have.
+    ///
+    /// # Errors
+    /// When the standby does not follow in time.
+    pub(super) async fn wait_for_standby(&self) -> Result<()> {
+        let sql = self.sql().await?;
+        sql.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await?;
+        sql.batch_execute("SELECT pg_reload_conf()").await?;
+        let state = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        eventually("the standby is in sync", START_WITHIN, async || {
+            let row = sql.query_one(state, &[]).await.map_err(|error| error.to_string())?;
+            if row.get::<_, i64>(0) == 1 { Ok(()) } else { Err("not yet".to_owned()) }
+        })
+        .await
+    }
+
+    /// Makes a standby a server that takes writes, and waits for nobody with them.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub(super) async fn promote(&self) -> Result<()> {
+        let sql = self.sql().await?;
+        let promoted = sql.query_one("SELECT pg_promote(true, 60)", &[]).await?;
+        anyhow::ensure!(promoted.get::<_, bool>(0), "the standby was not promoted");
+        sql.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await?;
+        sql.batch_execute("SELECT pg_reload_conf()").await?;
+        Ok(())
+    }
+
     /// The server's first process, to read its log.
     pub fn process(&self) -> &Process {
         &self.process
@@ -113,6 +182,15 @@ impl Postgres {
     /// When it does not end in time.
     pub async fn stop(&self) -> Result<()> {
         self.process.stop(Signal::SIGINT, STOP_WITHIN).await.map(drop)
+    }
+
+    /// Ends the server at once, as `pg_ctl stop -m immediate` does: no checkpoint, so it recovers
+    /// at the next start.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop_immediately(&self) -> Result<()> {
+        self.process.stop(Signal::SIGQUIT, STOP_WITHIN).await.map(drop)
     }
 
     /// Ends the server and all its sessions at once (SIGKILL), as a crash of its machine would.
@@ -176,16 +254,11 @@ impl Postgres {
 
 impl Files {
     async fn initialise(&self, password: &str) -> Result<()> {
-        fs::create_dir(&self.folder)?;
+        self.make_folder()?;
         let password_file = self.folder.join("password");
         fs::write(&password_file, password)?;
         fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600))?;
-        if let Some(user) = &self.user {
-            for path in [&self.folder, &password_file] {
-                chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-            }
-        }
-        fs::set_permissions(&self.folder, fs::Permissions::from_mode(0o700))?;
+        self.give_to_user(&password_file)?;
         let initialising = self
             .launch("initdb")
             // Nothing is in it yet that a power cut could take.
@@ -199,6 +272,39 @@ impl Files {
         Ok(())
     }
 
+    /// Fills the data folder with a copy of what `primary` has, to follow it.
+    async fn copy_of(&self, primary: &Postgres, spaces: &[(PathBuf, PathBuf)]) -> Result<()> {
+        let mapped = spaces.iter().map(|(theirs, ours)| {
+            format!("--tablespace-mapping={}={}", theirs.display(), ours.display())
+        });
+        let copying = self
+            .launch("pg_basebackup")
+            .variable("PGPASSWORD", &primary.password)
+            .arguments(["--host=127.0.0.1".to_owned(), format!("--port={}", primary.port)])
+            .arguments(["--username", ROLE, "--write-recovery-conf", "--no-sync"])
+            .arguments(["--wal-method=stream", "--checkpoint=fast", "--no-password"])
+            .arguments(["--pgdata".into(), self.data()])
+            .arguments(mapped)
+            .start()?;
+        let status = copying.wait_for_exit(INITIALISE_WITHIN).await?;
+        anyhow::ensure!(status.success(), "{status}{}", copying.end_of_log());
+        Ok(())
+    }
+
+    fn make_folder(&self) -> Result<()> {
+        fs::create_dir(&self.folder)?;
+        self.give_to_user(&self.folder)?;
+        fs::set_permissions(&self.folder, fs::Permissions::from_mode(0o700))?;
+        Ok(())
+    }
+
+    fn give_to_user(&self, path: &Path) -> Result<()> {
+        if let Some(user) = &self.user {
+            chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        Ok(())
+    }
+
     async fn start(&self, port: u16, password: &str) -> Result<Process> {
         let mut launch = self
             .launch("postgres")
@@ -209,7 +315,7 @@ impl Files {
             launch = launch.arguments(["-c", setting]);
         }
         let process = launch.start()?;
-        let url = url(port, password, "postgres");
+        let url = url(&format!("127.0.0.1:{port}"), password, "postgres");
         process
             .wait_until("it answers", START_WITHIN, async || connect(&url).await.ok().map(drop))
             .await?;
@@ -244,8 +350,8 @@ pub async fn connect(url: &str) -> Result<Client> {
     Ok(client)
 }
 
-fn url(port: u16, password: &str, database: &str) -> String {
-    format!("postgres://{ROLE}:{password}@127.0.0.1:{port}/{database}")
+fn url(address: &str, password: &str, database: &str) -> String {
+    format!("postgres://{ROLE}:{password}@{address}/{database}")
 }
 
 /// Signals a session's process, which may have ended.

@@ -1,6 +1,7 @@
 //! The services' processes.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -58,12 +59,19 @@ impl Program {
 pub struct ServiceBuilder<'a> {
     environment: &'a Environment,
     program: Program,
+    file: Option<PathBuf>,
     variables: Vec<(String, String)>,
 }
 
 impl<'a> ServiceBuilder<'a> {
     pub(super) fn new(environment: &'a Environment, program: Program) -> Self {
-        Self { environment, program, variables: Vec::new() }
+        Self { environment, program, file: None, variables: Vec::new() }
+    }
+
+    /// Starts the program from another file, such as another version's.
+    pub fn file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.file = Some(file.into());
+        self
     }
 
     /// Sets a setting by its environment variable; the later of two wins, also over the
@@ -79,11 +87,12 @@ impl<'a> ServiceBuilder<'a> {
     /// # Errors
     /// When the program has not been built, or ends or takes too long before it listens.
     pub async fn start(self) -> Result<Service> {
-        let Self { environment, program, variables } = self;
-        let process = environment
-            .launch(program, variables)?
-            .arguments([program.service_command()])
-            .start()?;
+        let Self { environment, program, file, variables } = self;
+        let launch = match file {
+            Some(file) => environment.launch_file(program, file, variables)?,
+            None => environment.launch(program, variables)?,
+        };
+        let process = launch.arguments([program.service_command()]).start()?;
         let address = async |role| {
             let awaited = format!("it listens on its {role} port");
             process

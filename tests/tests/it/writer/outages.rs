@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tests::stack::small_disk::SmallDisk;
 use tests::stack::{Environment, Service, Stack, eventually};
 use tokio_postgres::Client;
 
 use super::support::{NOON_MS, PATIENCE, Session, feed, figure, wait_stored};
+
+/// Less than what the test writes.
+const SMALL_DISK_MIB: u32 = 4;
 
 /// A writer under way, with one session stored.
 struct UnderWay {
@@ -151,11 +155,12 @@ async fn a_long_reader_of_the_default_partition_is_not_waited_for() -> Result<()
 async fn a_full_disk_is_waited_out() -> Result<()> {
     let it = shared().await?;
     // A table space on a file system of its own, small and full.
-    let folder = tempfile::Builder::new().prefix("tapedeck-small-disk-").tempdir()?;
-    let mount = Mount::small(folder.path())?;
-    it.execute(&format!("CREATE TABLESPACE \"{}\" LOCATION '{}'", mount.name, mount.space)).await?;
-    it.execute(&format!("ALTER TABLE events_2026_10 SET TABLESPACE \"{}\"", mount.name)).await?;
-    mount.fill()?;
+    let disk = SmallDisk::mount(&it.environment.folder().join("disk"), SMALL_DISK_MIB)?;
+    let name = it.environment.consumer_group();
+    let space = disk.space().display().to_string();
+    it.execute(&format!("CREATE TABLESPACE \"{name}\" LOCATION '{space}'")).await?;
+    it.execute(&format!("ALTER TABLE events_2026_10 SET TABLESPACE \"{name}\"")).await?;
+    disk.fill()?;
     let big = format!("\"{}\"", "x".repeat(7_000));
     let events = vec![("click", big.as_str()); 200];
     feed(&it.environment, &[it.session.batch(100, &events)]).await?;
@@ -165,65 +170,14 @@ async fn a_full_disk_is_waited_out() -> Result<()> {
         other => Err(format!("{other:?}")),
     })
     .await?;
-    mount.empty()?;
+    disk.empty()?;
     wait_stored(&it.environment.sql().await?, &it.session, 201).await?;
     it.environment.wait_committed(PATIENCE).await?;
     let letters = it.environment.topic("replay-dead-letters");
     ensure!(it.environment.records().read_all(&letters).await?.is_empty());
     it.writer.terminate().await?;
     it.execute("DROP TABLE events CASCADE").await?;
-    it.execute(&format!("DROP TABLESPACE \"{}\"", mount.name)).await
-}
-
-/// A file system in memory, unmounted when dropped.
-struct Mount {
-    name: String,
-    path: String,
-    space: String,
-}
-
-impl Mount {
-    fn small(folder: &std::path::Path) -> Result<Self> {
-        let path = folder.display().to_string();
-        run("mount", &["-t", "tmpfs", "-o", "size=4m,mode=0755", "tmpfs", &path])?;
-        let mount = Self {
-            name: format!("small-{}", uuid::Uuid::new_v4().simple()),
-            space: format!("{path}/space"),
-            path,
-        };
-        std::fs::create_dir(&mount.space)?;
-        run("chown", &["postgres", &mount.space])?;
-        run("chmod", &["0755", &mount.path])?;
-        Ok(mount)
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) -> Result<()> {
-        let ballast = format!("{}/ballast", self.path);
-        // Ends with "no space left", which is what is wanted.
-        let _ = std::fs::write(&ballast, vec![0; 8 << 20]);
-        ensure!(std::fs::write(format!("{}/more", self.path), [0; 65_536]).is_err());
-        Ok(())
-    }
-
-    fn empty(&self) -> Result<()> {
-        for file in ["ballast", "more"] {
-            std::fs::remove_file(format!("{}/{file}", self.path))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = run("umount", &["-l", &self.path]);
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
-    let status = std::process::Command::new(program).args(arguments).status()?;
-    ensure!(status.success(), "{program} {arguments:?}: {status}");
-    Ok(())
+    it.execute(&format!("DROP TABLESPACE \"{name}\"")).await
 }
 
 /// Stops Postgres for `away`, then sees everything stored.

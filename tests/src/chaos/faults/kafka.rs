@@ -1,0 +1,78 @@
+//! Brokers that die, freeze, restart, lose their leaders or their disk.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures::future::try_join_all;
+
+use super::{Happened, Scene};
+use crate::chaos::kind::Blow;
+use crate::stack::cluster::{BROKERS, Broker};
+
+/// How long brokers are away, in seconds: shorter and longer than the controller's patience.
+const AWAY_SECONDS: std::ops::Range<f64> = 3.0..9.0;
+
+/// How long replicas may take to be in sync again.
+const SYNC_WITHIN: Duration = Duration::from_secs(120);
+
+/// Kills or freezes `count` brokers at once.
+pub(super) async fn hit(scene: &mut Scene<'_>, count: usize, blow: Blow) -> Result<Happened> {
+    let hit: Vec<_> = (0..count).map(|place| broker(scene, place)).collect();
+    for broker in &hit {
+        match blow {
+            Blow::Kill => drop(broker.process().kill()?),
+            Blow::Freeze => broker.process().freeze()?,
+        }
+    }
+    let ids: Vec<_> = hit.iter().map(|broker| broker.id).collect();
+    scene.last(AWAY_SECONDS).await;
+    match blow {
+        Blow::Kill => {
+            for broker in &hit {
+                ensure!(broker.process().exit_status()?.is_some(), "it lives");
+            }
+            try_join_all(hit.iter().map(|broker| broker.restart())).await?;
+        }
+        Blow::Freeze => {
+            for broker in &hit {
+                ensure!(broker.process().is_frozen(), "it runs");
+                broker.process().thaw()?;
+            }
+        }
+    }
+    let happened = Happened::now(format!("brokers {ids:?} were gone"));
+    scene.world.cluster.wait_in_sync(SYNC_WITHIN).await?;
+    Ok(happened)
+}
+
+pub(super) async fn restart(scene: &Scene<'_>) -> Result<Happened> {
+    let broker = broker(scene, 0);
+    let before = broker.process().pid();
+    broker.stop().await?;
+    broker.restart().await?;
+    let happened = Happened::now(format!("process {before} is {} now", broker.process().pid()));
+    scene.world.cluster.wait_in_sync(SYNC_WITHIN).await?;
+    Ok(happened)
+}
+
+pub(super) async fn move_leaders(scene: &Scene<'_>) -> Result<Happened> {
+    let moved = scene.world.cluster.move_leaders().await?;
+    ensure!(moved > 0, "no leader moved");
+    Ok(Happened::now(format!("{moved} leaders moved")))
+}
+
+pub(super) async fn empty(scene: &Scene<'_>) -> Result<Happened> {
+    let broker = broker(scene, 0);
+    // More than this no replication survives: the others must have everything.
+    scene.world.cluster.wait_in_sync(SYNC_WITHIN).await?;
+    broker.process().kill()?;
+    broker.empty_disk().await?;
+    broker.restart().await?;
+    let happened = Happened::now(format!("broker {} began anew", broker.id));
+    scene.world.cluster.wait_in_sync(SYNC_WITHIN).await?;
+    Ok(happened)
+}
+
+fn broker<'a>(scene: &Scene<'a>, place: usize) -> &'a Broker {
+    &scene.world.cluster.all()[(scene.target + place) % BROKERS]
+}

@@ -1,0 +1,95 @@
+//! The faults themselves: each happens, proves that it did, and heals.
+
+mod group;
+mod kafka;
+mod network;
+mod postgres;
+mod services;
+mod stream;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+
+use super::kind::{Blow, Kind};
+use super::schedule::Fault;
+use super::world::World;
+use crate::ledger::Ledger;
+use crate::recordings::seed;
+
+pub(super) use services::can_shift_clocks;
+
+/// How long an effect may take to show.
+const EFFECT_WITHIN: Duration = Duration::from_secs(20);
+
+/// How a fault went.
+#[derive(Clone, Debug)]
+pub struct Happened {
+    /// What shows that it happened.
+    pub proof: String,
+    /// When its cause was gone: recovery is counted from then.
+    pub ended: Instant,
+}
+
+impl Happened {
+    fn now(proof: impl Into<String>) -> Self {
+        Self { proof: proof.into(), ended: Instant::now() }
+    }
+}
+
+/// What a fault works with.
+struct Scene<'a> {
+    world: &'a World,
+    ledger: &'a Ledger,
+    target: usize,
+    choices: StdRng,
+}
+
+impl Scene<'_> {
+    /// How long the fault lasts, between so many seconds.
+    fn duration(&mut self, seconds: std::ops::Range<f64>) -> Duration {
+        Duration::from_secs_f64(self.choices.random_range(seconds))
+    }
+
+    /// Lets the fault last.
+    async fn last(&mut self, seconds: std::ops::Range<f64>) {
+        tokio::time::sleep(self.duration(seconds)).await;
+    }
+}
+
+/// Has a fault happen and heals it.
+///
+/// # Errors
+/// When it could not be shown to happen, or what it broke could not be started again.
+pub async fn happen(fault: &Fault, world: &World, ledger: &Ledger) -> Result<Happened> {
+    let choices = seed::generator(fault.choice, "fault", 0);
+    let mut scene = Scene { world, ledger, target: fault.target, choices };
+    let scene = &mut scene;
+    match fault.kind {
+        Kind::Hit(service, Blow::Kill) => services::kill(scene, service).await,
+        Kind::Hit(service, Blow::Freeze) => services::freeze(scene, service).await,
+        Kind::HitAt(step, blow) => services::hit_at(scene, step, blow).await,
+        Kind::Terminate(service) => services::terminate(scene, service).await,
+        Kind::ClockOff => services::clock_off(scene).await,
+        Kind::Broker(blow) => kafka::hit(scene, 1, blow).await,
+        Kind::TwoBrokers(blow) => kafka::hit(scene, 2, blow).await,
+        Kind::BrokerRestart => kafka::restart(scene).await,
+        Kind::LeaderMove => kafka::move_leaders(scene).await,
+        Kind::EmptiedBroker => kafka::empty(scene).await,
+        Kind::PostgresRestart => postgres::restart(scene).await,
+        Kind::SessionsTerminated => postgres::terminate_sessions(scene).await,
+        Kind::TableLocked => postgres::lock_table(scene).await,
+        Kind::Deadlock => postgres::deadlock(scene).await,
+        Kind::SerializationFailure => postgres::fail_serialization(scene).await,
+        Kind::DiskFull => postgres::fill_disk(scene).await,
+        Kind::FailOver => postgres::fail_over(scene).await,
+        Kind::Network(trouble) => network::trouble(scene, trouble).await,
+        Kind::Churn => group::churn(scene).await,
+        Kind::PreviousWriter => group::previous_writer(scene).await,
+        Kind::RollingRestart => group::rolling_restart(scene).await,
+        Kind::Poison => stream::poison(scene).await,
+    }
+}

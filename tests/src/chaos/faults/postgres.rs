@@ -1,0 +1,168 @@
+//! A database that restarts, throws its clients out, waits, refuses, is full, or dies for good.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rand::seq::IndexedRandom;
+use tokio_postgres::Client;
+
+use super::{EFFECT_WITHIN, Happened, Scene};
+use crate::chaos::world::STATEMENT_TIMEOUT;
+use crate::stack::eventually;
+
+/// How long a table is locked beyond the statement time-out.
+const LOCKED_BEYOND: Duration = Duration::from_secs(2);
+
+/// How long statements are refused, or the disk is full, in seconds.
+const REFUSING_SECONDS: std::ops::Range<f64> = 2.0..6.0;
+
+/// Attempts at a deadlock before none can be had.
+const DEADLOCK_ATTEMPTS: usize = 20;
+/// How long the services may take to wait for a lock of ours.
+const WAITER_WITHIN: Duration = Duration::from_secs(2);
+/// Rows that were changed last and will soon be changed again.
+const RECENT_REPLAYS: i64 = 400;
+
+/// How the server says that its disk is full.
+const DISK_FULL: &str = "No space left on device";
+
+pub(super) async fn restart(scene: &Scene<'_>) -> Result<Happened> {
+    let mut postgres = scene.world.postgres.lock().await;
+    let primary = postgres.primary().postgres();
+    let before = primary.process().pid();
+    primary.stop_immediately().await?;
+    postgres.primary_mut().restart().await?;
+    let after = postgres.primary().postgres().process().pid();
+    Ok(Happened::now(format!("process {before} is {after} now")))
+}
+
+pub(super) async fn terminate_sessions(scene: &Scene<'_>) -> Result<Happened> {
+    let sql = scene.sql().await?;
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE application_name LIKE 'tapedeck-%'";
+    let ended = sql.query(terminate, &[]).await?.len();
+    ensure!(ended > 0, "there were no sessions");
+    Ok(Happened::now(format!("{ended} sessions ended")))
+}
+
+pub(super) async fn lock_table(scene: &mut Scene<'_>) -> Result<Happened> {
+    let tables = ["users", "replays", "webstates", "events"];
+    let table = tables.choose(&mut scene.choices).copied().unwrap_or("events");
+    let sql = scene.sql().await?;
+    sql.batch_execute(&format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")).await?;
+    tokio::time::sleep(STATEMENT_TIMEOUT + LOCKED_BEYOND).await;
+    let waiting = scene.waiting().await?;
+    sql.batch_execute("ROLLBACK").await?;
+    ensure!(waiting > 0, "nobody waited for {table}");
+    Ok(Happened::now(format!("{waiting} waited for {table}")))
+}
+
+pub(super) async fn deadlock(scene: &Scene<'_>) -> Result<Happened> {
+    let sql = scene.sql().await?;
+    // So the writers find the deadlock first, and are its victims.
+    sql.batch_execute("SET deadlock_timeout = '1h'; SET statement_timeout = '10s'").await?;
+    for attempt in 1..=DEADLOCK_ATTEMPTS {
+        if cross_locks(scene, &sql).await? {
+            return Ok(Happened::now(format!("a writer was the victim of attempt {attempt}")));
+        }
+    }
+    anyhow::bail!("no deadlock in {DEADLOCK_ATTEMPTS} attempts")
+}
+
+/// Locks replays from the last to the first, as writers do from the first to the last.
+async fn cross_locks(scene: &Scene<'_>, sql: &Client) -> Result<bool> {
+    let before = deadlocks(sql).await?;
+    let recent = "SELECT replay_id FROM (SELECT replay_id FROM replays ORDER BY ctid DESC LIMIT $1) \
+                  AS recent ORDER BY replay_id";
+    let recent: Vec<uuid::Uuid> =
+        sql.query(recent, &[&RECENT_REPLAYS]).await?.iter().map(|row| row.get(0)).collect();
+    let (first, last) = recent.split_at(recent.len() / 2);
+    let lock = "SELECT 1 FROM replays WHERE replay_id = ANY ($1) ORDER BY replay_id FOR UPDATE";
+    sql.batch_execute("BEGIN").await?;
+    sql.query(lock, &[&last]).await?;
+    let somebody_waits = eventually("a writer waits", WAITER_WITHIN, async || {
+        match scene.waiting().await {
+            Ok(waiting) if waiting > 0 => Ok(()),
+            Ok(_) => Err("nobody waits".to_owned()),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    });
+    if somebody_waits.await.is_ok() {
+        // Returns once the writer that holds some of these has given up.
+        let _ = sql.query(lock, &[&first]).await;
+    }
+    sql.batch_execute("ROLLBACK").await?;
+    // Statistics come with a delay of up to a second.
+    let counted = eventually("a deadlock is counted", Duration::from_secs(2), async || {
+        match deadlocks(sql).await {
+            Ok(now) if now > before => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    Ok(counted.await.is_ok())
+}
+
+async fn deadlocks(sql: &Client) -> Result<i64> {
+    let query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    Ok(sql.query_one(query, &[]).await?.get(0))
+}
+
+pub(super) async fn fail_serialization(scene: &mut Scene<'_>) -> Result<Happened> {
+    let sql = scene.sql().await?;
+    // A sequence counts what a rolled back transaction did, too.
+    sql.batch_execute(
+        "CREATE SEQUENCE refusals;
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM nextval('refusals');
+             RAISE serialization_failure; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON events EXECUTE FUNCTION refuse()",
+    )
+    .await?;
+    scene.last(REFUSING_SECONDS).await;
+    let row = sql.query_one("SELECT last_value, is_called FROM refusals", &[]).await?;
+    sql.batch_execute("DROP FUNCTION refuse CASCADE; DROP SEQUENCE refusals").await?;
+    ensure!(row.get::<_, bool>(1), "no statement was refused");
+    Ok(Happened::now(format!("{} statements refused", row.get::<_, i64>(0))))
+}
+
+pub(super) async fn fill_disk(scene: &mut Scene<'_>) -> Result<Happened> {
+    let world = scene.world;
+    let postgres = world.postgres.lock().await;
+    let primary = postgres.primary();
+    let disk = primary.disk().context("there is no disk that can be filled up")?;
+    let refusals = || primary.postgres().process().log().matches(DISK_FULL).count();
+    let before = refusals();
+    disk.fill()?;
+    let refused = eventually("the disk is full", EFFECT_WITHIN, async || match refusals() {
+        after if after > before => Ok(()),
+        _ => Err("nobody noticed"),
+    })
+    .await;
+    scene.last(REFUSING_SECONDS).await;
+    disk.empty()?;
+    refused?;
+    Ok(Happened::now(format!("{} statements refused", refusals() - before)))
+}
+
+pub(super) async fn fail_over(scene: &Scene<'_>) -> Result<Happened> {
+    let mut postgres = scene.world.postgres.lock().await;
+    postgres.fail_over().await?;
+    let primary = postgres.primary().postgres();
+    scene.world.links.lead_to_postgres(&primary.address()).await?;
+    let happened = Happened::now(format!("{} is the primary now", primary.address()));
+    postgres.add_standby().await?;
+    Ok(happened)
+}
+
+impl Scene<'_> {
+    /// A session with the database, as its superuser.
+    async fn sql(&self) -> Result<Client> {
+        self.world.environment.sql().await
+    }
+
+    /// How many sessions wait for a lock.
+    async fn waiting(&self) -> Result<i64> {
+        let query = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted";
+        Ok(self.sql().await?.query_one(query, &[]).await?.get(0))
+    }
+}

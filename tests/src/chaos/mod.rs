@@ -1,0 +1,216 @@
+//! The fault run: tries to break the promise that what was answered 200 is in Postgres once,
+//! unchanged, whatever dies.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`options`] | what a run is like |
+//! | [`kind`] | what can go wrong, by name (pure) |
+//! | [`schedule`](mod@schedule) | when what goes wrong, from a seed (pure) |
+//! | [`world`], `links`, `roster` | everything that runs, the connections, the service processes |
+//! | `faults` | the faults themselves |
+//! | `execute`, `supervise` | has faults happen; starts again what ends by itself |
+//! | `probe`, `watch` | how fresh the tables are; what the processes say of themselves |
+//! | [`report`] | the tables at the end |
+//!
+//! Whether the promise was kept, [`crate::oracle`] says.
+
+mod execute;
+mod faults;
+pub mod kind;
+mod links;
+pub mod options;
+mod probe;
+pub mod report;
+mod roster;
+pub mod schedule;
+mod supervise;
+mod watch;
+pub mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use common::options::Secret;
+use common::time::Timestamp;
+use indicatif::ProgressBar;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::fleet::{self, FleetOptions, Unruliness};
+use crate::ledger::Ledger;
+use crate::oracle;
+use crate::recordings::{self, Cast, CloneOptions};
+use crate::stack::eventually;
+use execute::{FRESH, Tracks};
+use kind::Kind;
+pub use options::ChaosOptions;
+use probe::Freshness;
+pub use report::Report;
+use world::World;
+
+/// More recorders than any run is long for: it is stopped before.
+const CAST: usize = 1_000_000;
+
+/// How much of what recorders send strays.
+const UNRULINESS: Unruliness = Unruliness {
+    duplicated: 0.05,
+    delayed: 0.05,
+    reordered: 0.05,
+    abandoned: 0.02,
+    unwritable: 0.005,
+};
+/// The share of page states that repeat: most do in a fleet.
+const DUPLICATE_PAGE_STATES: f64 = 0.95;
+
+/// How long a batch is resent: longer than any fault lasts.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// How long the run may take until data flow at all.
+const FLOW_WITHIN: Duration = Duration::from_secs(60);
+/// How long the tables may take to be fresh once the last fault is healed.
+const FRESH_WITHIN: Duration = Duration::from_secs(60);
+/// How long fresh data are watched then.
+const WATCHED: Duration = Duration::from_secs(10);
+/// How long the writers may take to commit everything once nothing comes any more.
+const IDLE_WITHIN: Duration = Duration::from_secs(180);
+
+/// A run that is ready to begin.
+#[derive(Debug)]
+pub struct Chaos {
+    options: ChaosOptions,
+    left_out: Vec<(Kind, &'static str)>,
+    faults: Vec<schedule::Fault>,
+}
+
+impl Chaos {
+    /// Lays out the run.
+    pub fn new(mut options: ChaosOptions) -> Self {
+        let left_out = options.leave_out_impossible();
+        let ChaosOptions { seed, length, kinds, overlap, .. } = &options;
+        let faults = schedule::schedule(*seed, *length, kinds, *overlap);
+        Self { options, left_out, faults }
+    }
+
+    /// The faults that will happen.
+    pub fn faults(&self) -> &[schedule::Fault] {
+        &self.faults
+    }
+
+    /// Runs it; `tell` hears of what happens.
+    ///
+    /// # Errors
+    /// When the run itself fails; what it finds is in the report.
+    pub async fn run(self, tell: impl Fn(&str)) -> Result<Report> {
+        let Self { options, left_out, faults } = self;
+        let full_disk = options.kinds.contains(&Kind::DiskFull);
+        let world = World::start(full_disk, options.previous_writer.clone()).await?;
+        tell("everything runs");
+        let ledger = Arc::new(Ledger::create(&options.ledger)?);
+        let (freshness, tracks) = (Arc::new(Freshness::default()), Arc::new(Tracks::default()));
+        let [fleet_stop, stop] = [CancellationToken::new(), CancellationToken::new()];
+        let fleet = tokio::spawn(play(world.clone(), ledger.clone(), options.clone(), fleet_stop.clone()));
+        let probing = tokio::spawn(probe::probe(
+            world.clone(), ledger.clone(), freshness.clone(), stop.clone(),
+        ));
+        let watching = tokio::spawn(watch::watch(world.clone(), stop.clone()));
+        let supervising =
+            tokio::spawn(supervise::supervise(world.clone(), tracks.clone(), stop.clone()));
+        wait_fresh(&freshness, FLOW_WITHIN).await.context("before the first fault")?;
+        tell("data flow");
+
+        let begun = Instant::now();
+        let told = |result: &execute::Result| {
+            let outcome = match &result.happened {
+                Ok(proof) => proof.clone(),
+                Err(error) => format!("DID NOT HAPPEN: {error}"),
+            };
+            let recovery = match result.recovery {
+                Some(Some(time)) => format!("; fresh after {:.1} s", time.as_secs_f64()),
+                Some(None) => "; NOT FRESH AGAIN".to_owned(),
+                None => String::new(),
+            };
+            let at = begun.elapsed().as_secs_f64();
+            tell(&format!("{at:7.1} s  {}  {outcome}{recovery}", result.fault));
+        };
+        let results =
+            execute::execute(&world, &ledger, &freshness, &tracks, &faults, options.overlap, told)
+                .await;
+        tell("the last fault is healed");
+        fleet_stop.cancel();
+        let fleet = fleet.await??;
+        let flows = still_flows(&freshness).await;
+        stop.cancel();
+        probing.await??;
+        let (seen, ended_by_themselves) = (watching.await?, supervising.await?);
+        let idle = world.environment.wait_committed(IDLE_WITHIN).await;
+        let flows = flows.and_then(|longest| idle.map(|()| longest));
+        tell("examining");
+        let verdict = examine(&world, &options).await?;
+        Ok(Report {
+            fleet,
+            faults: results,
+            left_out,
+            seen,
+            ended_by_themselves,
+            flows: flows.map_err(|error| format!("{error:#}")),
+            verdict,
+        })
+    }
+}
+
+/// Has the fleet play until it is stopped.
+async fn play(
+    world: Arc<World>,
+    ledger: Arc<Ledger>,
+    options: ChaosOptions,
+    stop: CancellationToken,
+) -> Result<fleet::Report> {
+    let sessions = recordings::own()?.into_iter().chain(recordings::shared()?).collect();
+    let clones = CloneOptions {
+        seed: options.seed,
+        ending_at: Timestamp::now(),
+        duplicate_page_states: DUPLICATE_PAGE_STATES,
+    };
+    let cast = Cast::copies(sessions, CAST, clones);
+    let fleet = FleetOptions {
+        gateway_urls: world.gateway_urls(),
+        key: Some(Secret::from(world.environment.key().to_owned())),
+        concurrency: options.recorders,
+        speed: options.speed,
+        patience: PATIENCE,
+        unruliness: UNRULINESS,
+        seed: options.seed,
+    };
+    Ok(fleet::run(&cast, &fleet, Some(ledger), ProgressBar::hidden(), stop).await?)
+}
+
+async fn examine(world: &World, options: &ChaosOptions) -> Result<oracle::Verdict> {
+    let environment = &world.environment;
+    oracle::examine(&options.ledger, &environment.sql().await?, environment).await
+}
+
+async fn wait_fresh(freshness: &Freshness, within: Duration) -> Result<()> {
+    eventually("the tables are fresh", within, async || {
+        let staleness = freshness.staleness();
+        if staleness < FRESH {
+            Ok(())
+        } else {
+            Err(format!("{} probes missing, for {staleness:?}", freshness.missing()))
+        }
+    })
+    .await
+}
+
+/// Sees fresh data flow for a while; gives how long the slowest took.
+async fn still_flows(freshness: &Freshness) -> Result<Duration> {
+    wait_fresh(freshness, FRESH_WITHIN).await?;
+    let end = Instant::now() + WATCHED;
+    let mut longest = Duration::ZERO;
+    while Instant::now() < end {
+        longest = longest.max(freshness.staleness());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ensure!(longest < FRESH, "fresh data took {longest:?}");
+    Ok(longest)
+}

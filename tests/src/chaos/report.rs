@@ -1,0 +1,165 @@
+//! What a fault run comes to, in tables for people.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::execute::Result;
+use super::kind::Kind;
+use super::watch::Seen;
+use crate::fleet;
+use crate::oracle::Verdict;
+
+/// Everything that a run found.
+#[derive(Debug)]
+pub struct Report {
+    /// What the recorders were answered.
+    pub fleet: fleet::Report,
+    /// The faults and how they came out.
+    pub faults: Vec<Result>,
+    /// Kinds that could not be had, and why.
+    pub left_out: Vec<(Kind, &'static str)>,
+    /// What the processes said of themselves.
+    pub seen: Seen,
+    /// Services that ended although no fault ended them.
+    pub ended_by_themselves: Vec<String>,
+    /// Whether fresh data flowed after the last fault.
+    pub flows: std::result::Result<Duration, String>,
+    /// What the oracle found.
+    pub verdict: Verdict,
+}
+
+/// The faults of one kind.
+#[derive(Default)]
+struct Tally {
+    happened: usize,
+    failed: usize,
+    recoveries: Vec<Option<Duration>>,
+}
+
+impl Report {
+    /// Whether every promise was kept and every kind of fault happened.
+    pub fn is_clean(&self) -> bool {
+        self.verdict.is_clean()
+            && self.flows.is_ok()
+            && self.seen.complaint_count == 0
+            && self.ended_by_themselves.is_empty()
+            && self.tallies().values().all(|tally| tally.happened > 0)
+    }
+
+    fn tallies(&self) -> BTreeMap<Kind, Tally> {
+        let mut tallies: BTreeMap<Kind, Tally> = BTreeMap::new();
+        for result in &self.faults {
+            let tally = tallies.entry(result.fault.kind).or_default();
+            match result.happened {
+                Ok(_) => tally.happened += 1,
+                Err(_) => tally.failed += 1,
+            }
+            tally.recoveries.extend(result.recovery);
+        }
+        tallies
+    }
+
+    fn fault_table(&self) -> Table {
+        let mut table = table(["fault", "happened", "did not", "recovery: median", "worst"]);
+        let (mut kills_and_freezes, mut all) = (0, 0);
+        for (kind, tally) in self.tallies() {
+            all += tally.happened;
+            if kind.is_kill_or_freeze() {
+                kills_and_freezes += tally.happened;
+            }
+            let (median, worst) = recovery(tally.recoveries);
+            let (happened, failed) = (tally.happened.to_string(), tally.failed.to_string());
+            table.add_row([kind.to_string(), happened, failed, median, worst]);
+        }
+        let empty = String::new;
+        table.add_row(["kills and freezes".to_owned(), kills_and_freezes.to_string(), empty(), empty(), empty()]);
+        table.add_row(["all".to_owned(), all.to_string(), empty(), empty(), empty()]);
+        table
+    }
+
+    fn memory_table(&self) -> Table {
+        let mut table = table(["process", "scrapes", "memory high-water"]);
+        for (name, bytes) in &self.seen.memory_high_water_bytes {
+            let scrapes = self.seen.scrapes.get(name).map(ToString::to_string);
+            table.add_row([
+                name.clone(),
+                scrapes.unwrap_or_default(),
+                format!("{} MB", bytes / 1_000_000),
+            ]);
+        }
+        table
+    }
+}
+
+/// The median and the worst, the ones that were never seen to recover above all.
+fn recovery(mut recoveries: Vec<Option<Duration>>) -> (String, String) {
+    recoveries.sort_by_key(|recovery| recovery.unwrap_or(Duration::MAX));
+    let show = |recovery: Option<&Option<Duration>>| match recovery {
+        None => String::new(),
+        Some(None) => "never".to_owned(),
+        Some(Some(duration)) => format!("{:.1} s", duration.as_secs_f64()),
+    };
+    (show(recoveries.get(recoveries.len() / 2)), show(recoveries.last()))
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{}\n{}", self.fleet, self.fault_table())?;
+        for (kind, reason) in &self.left_out {
+            writeln!(formatter, "left out: {kind}: {reason}")?;
+        }
+        writeln!(formatter, "{}", self.memory_table())?;
+        let Seen { complaint_count, complaints, .. } = &self.seen;
+        writeln!(formatter, "accounts that did not add up: {complaint_count}")?;
+        for complaint in complaints {
+            writeln!(formatter, "  {complaint}")?;
+        }
+        writeln!(formatter, "ended by themselves: {}", self.ended_by_themselves.len())?;
+        for end in &self.ended_by_themselves {
+            writeln!(formatter, "  {end}")?;
+        }
+        match &self.flows {
+            Ok(longest) => writeln!(
+                formatter,
+                "fresh data after the last fault: in the tables within {:.2} s",
+                longest.as_secs_f64()
+            )?,
+            Err(stuck) => writeln!(formatter, "stuck: {stuck}")?,
+        }
+        writeln!(formatter, "{}", self.verdict)
+    }
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(header);
+    for column in 1..N {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_is_the_median_and_the_worst_and_never_is_worse_than_any() {
+        fn check(seconds: &[Option<u64>], expected: [&str; 2]) {
+            let recoveries = seconds.iter().map(|it| it.map(Duration::from_secs)).collect();
+            let (median, worst) = recovery(recoveries);
+            assert_eq!([median, worst], expected, "{seconds:?}");
+        }
+        check(&[], ["", ""]);
+        check(&[Some(3)], ["3.0 s", "3.0 s"]);
+        check(&[Some(9), Some(1), Some(2)], ["2.0 s", "9.0 s"]);
+        check(&[Some(1), None, Some(2)], ["2.0 s", "never"]);
+        check(&[None], ["never", "never"]);
+    }
+}

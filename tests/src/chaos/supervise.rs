@@ -1,0 +1,63 @@
+//! Starts services again that end by themselves, as whoever runs them in production does, and
+//! tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::execute::Tracks;
+use super::kind::{GATEWAYS, Track, WRITERS};
+use super::world::{World, gateway, writer};
+
+/// How often the services are looked after.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// The end of a log that is told.
+const SHOWN_LOG_LINES: usize = 12;
+
+/// Looks after the standing services until `stop`; gives what ended by itself.
+pub async fn supervise(
+    world: Arc<World>,
+    tracks: Arc<Tracks>,
+    stop: CancellationToken,
+) -> Vec<String> {
+    let standing: Vec<_> = (0..GATEWAYS)
+        .map(Track::Gateway)
+        .chain((0..WRITERS).map(Track::Writer))
+        .collect();
+    let mut ends = Vec::new();
+    while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+        for track in &standing {
+            // Whoever holds the track is at work on the service.
+            let lock = tracks.lock(*track);
+            if let Ok(_held) = lock.try_lock()
+                && let Some(end) = revive(&world, *track).await
+            {
+                tracing::error!("{end}");
+                ends.push(end);
+            }
+        }
+    }
+    ends
+}
+
+/// Starts the service of a track again if it has ended; says how it did.
+async fn revive(world: &World, track: Track) -> Option<String> {
+    let name = match track {
+        Track::Gateway(number) => gateway(number),
+        Track::Writer(number) => writer(number),
+        _ => return None,
+    };
+    let service = world.roster.get(&name).ok()?;
+    let status = service.process().exit_status().ok()??;
+    let log = service.log();
+    let lines: Vec<_> = log.lines().collect();
+    let end = lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n");
+    let started = match track {
+        Track::Gateway(number) => world.start_gateway(number, &[]).await,
+        Track::Writer(number) => world.start_writer(number).await,
+        _ => return None,
+    };
+    let again = started.err().map(|error| format!("; not started again: {error:#}"));
+    Some(format!("{name} ended by itself: {status}{}\n{end}", again.unwrap_or_default()))
+}

@@ -1,0 +1,276 @@
+//! Three brokers that replicate: what a fault run stops, freezes and empties one or two at a time.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use serde_json::json;
+
+use super::kafka::{Files, address, fetch};
+use super::ports::free_port;
+use super::process::Process;
+use super::wait::eventually;
+
+/// Brokers of the cluster; also the replicas of each partition.
+pub const BROKERS: usize = 3;
+
+/// What all brokers have besides what local brokers have anyway. Short time-outs: a fail-over is
+/// tried dozens of times.
+const PROPERTIES: &str = "\
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+share.coordinator.state.topic.replication.factor=3
+share.coordinator.state.topic.min.isr=2
+default.replication.factor=3
+min.insync.replicas=2
+broker.session.timeout.ms=5000
+broker.heartbeat.interval.ms=500
+replica.lag.time.max.ms=5000
+replica.socket.timeout.ms=5000
+controlled.shutdown.enable=true
+";
+
+/// `broker.session.timeout.ms`: how long the controller waits for a broker's sign of life.
+pub const BROKER_SESSION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a broker may take to stop in good order.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// How long one question to the brokers may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A way to a broker under a name of its own, so that what comes that way can be disturbed apart
+/// from the rest.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// `GATEWAY`: capital letters.
+    pub name: &'static str,
+    /// The port that the broker listens on.
+    pub port: u16,
+    /// What clients are told to use, `host:port`.
+    pub advertised: String,
+}
+
+/// Listeners of one broker.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    /// Used between brokers.
+    pub internal: Listener,
+    /// Used by clients that find the broker at one of these.
+    pub clients: Vec<Listener>,
+}
+
+/// One broker of the cluster.
+#[derive(Debug)]
+pub struct Broker {
+    /// From 1 on.
+    pub id: usize,
+    port: u16,
+    files: Files,
+    process: Mutex<Arc<Process>>,
+}
+
+/// The cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    brokers: Vec<Broker>,
+}
+
+impl Cluster {
+    /// Starts a cluster with its data below `parent`; `listeners` are those of each broker in turn.
+    /// Each has one more, undisturbed, for the tests' own questions.
+    ///
+    /// # Errors
+    /// When Kafka cannot be fetched, or a broker does not come up.
+    pub async fn start(parent: &Path, listeners: &[Listeners; BROKERS]) -> Result<Self> {
+        let libraries = fetch(parent).await?;
+        let mut controllers = Vec::new();
+        for _ in 0..BROKERS {
+            controllers.push(free_port()?);
+        }
+        let voters: Vec<_> =
+            (1..).zip(&controllers).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
+        let starting =
+            (1..).zip(listeners).zip(controllers).map(|((id, listeners), controller)| {
+                let files = Files::new(&libraries, parent.join(format!("kafka-{id}")));
+                let voters = voters.join(",");
+                async move {
+                    let port = free_port()?;
+                    files
+                        .write_properties(&properties(id, port, controller, &voters, listeners))?;
+                    files.format(&[]).await?;
+                    let process = Mutex::new(Arc::new(files.start(port).await?));
+                    anyhow::Ok(Broker { id, port, files, process })
+                }
+            });
+        let brokers = futures::future::try_join_all(starting).await.context("Kafka's cluster")?;
+        Ok(Self { brokers })
+    }
+
+    /// What clients that nothing disturbs begin with.
+    pub fn brokers(&self) -> String {
+        let all: Vec<_> = self.brokers.iter().map(|broker| address(broker.port)).collect();
+        all.join(",")
+    }
+
+    /// All brokers in the order of their ids.
+    pub fn all(&self) -> &[Broker] {
+        &self.brokers
+    }
+
+    /// Waits until every replica of every partition is in sync.
+    ///
+    /// # Errors
+    /// When one is not within `deadline`.
+    pub async fn wait_in_sync(&self, deadline: Duration) -> Result<()> {
+        eventually("all replicas are in sync", deadline, async || {
+            let partitions = self.partitions().await.map_err(|error| format!("{error:#}"))?;
+            let behind = |it: &&Partition| it.in_sync < it.replicas.len();
+            match partitions.iter().filter(behind).count() {
+                0 => Ok(()),
+                behind => Err(format!("{behind} partitions lack a replica")),
+            }
+        })
+        .await
+    }
+
+    /// Gives every partition another leader; returns how many moved.
+    ///
+    /// # Errors
+    /// When Kafka's tools fail.
+    pub async fn move_leaders(&self) -> Result<usize> {
+        let before = self.partitions().await?;
+        let moves: Vec<_> = before
+            .iter()
+            .map(|partition| {
+                let mut replicas = partition.replicas.clone();
+                // The first replica is the preferred leader.
+                if let Some(place) = replicas.iter().position(|id| *id == partition.leader) {
+                    replicas.rotate_left(place + 1);
+                }
+                json!({
+                    "topic": partition.topic, "partition": partition.number, "replicas": replicas,
+                })
+            })
+            .collect();
+        let files = &self.brokers[0].files;
+        let plan = files.folder().join("reassignment.json");
+        fs::write(&plan, json!({"version": 1, "partitions": moves}).to_string())?;
+        let servers = self.brokers();
+        let reassign = ["org.apache.kafka.tools.reassign.ReassignPartitionsCommand", "--execute"];
+        let elect = ["org.apache.kafka.tools.LeaderElectionCommand", "--all-topic-partitions"];
+        let with_servers = ["--bootstrap-server", &servers];
+        let options = ["--reassignment-json-file".into(), plan.into_os_string()];
+        let strings = |texts: &[&str]| -> Vec<_> { texts.iter().map(Into::into).collect() };
+        let arguments = [strings(&reassign), strings(&with_servers), options.into()].concat();
+        files.run_tool("kafka-reassign", arguments).await?;
+        let kind = ["--election-type", "preferred"];
+        let arguments = [strings(&elect), strings(&with_servers), strings(&kind)].concat();
+        files.run_tool("kafka-elect", arguments).await?;
+        let leaders = |partitions: &[Partition]| -> BTreeMap<(String, i32), i32> {
+            let leader = |it: &Partition| ((it.topic.clone(), it.number), it.leader);
+            partitions.iter().map(leader).collect()
+        };
+        let (before, after) = (leaders(&before), leaders(&self.partitions().await?));
+        Ok(after.iter().filter(|(key, leader)| before.get(key) != Some(leader)).count())
+    }
+
+    async fn partitions(&self) -> Result<Vec<Partition>> {
+        let servers = self.brokers();
+        tokio::task::spawn_blocking(move || {
+            let client: BaseConsumer =
+                ClientConfig::new().set("bootstrap.servers", servers).create()?;
+            let metadata = client.fetch_metadata(None, QUESTION_TIMEOUT)?;
+            let partitions = metadata.topics().iter().flat_map(|topic| {
+                topic.partitions().iter().map(|partition| Partition {
+                    topic: topic.name().to_owned(),
+                    number: partition.id(),
+                    leader: partition.leader(),
+                    replicas: partition.replicas().to_vec(),
+                    in_sync: partition.isr().len(),
+                })
+            });
+            let partitions: Vec<_> = partitions.collect();
+            ensure!(metadata.brokers().len() == BROKERS, "a broker is missing");
+            Ok(partitions)
+        })
+        .await?
+    }
+}
+
+/// A partition as the controller knows it.
+struct Partition {
+    topic: String,
+    number: i32,
+    leader: i32,
+    replicas: Vec<i32>,
+    in_sync: usize,
+}
+
+impl Broker {
+    /// The process that runs now, or ran last.
+    pub fn process(&self) -> Arc<Process> {
+        Arc::clone(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Stops the broker in good order: its leaders move first.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(&self) -> Result<()> {
+        self.process().stop(Signal::SIGTERM, STOP_WITHIN).await.map(drop)
+    }
+
+    /// Starts the broker again after its end, on the same ports and data.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restart(&self) -> Result<()> {
+        self.process().kill()?;
+        let process = Arc::new(self.files.start(self.port).await?);
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+        Ok(())
+    }
+
+    /// Takes away everything that a broker that has ended had stored, as a new disk would.
+    ///
+    /// # Errors
+    /// When the data cannot be removed or the new folder not be made.
+    pub async fn empty_disk(&self) -> Result<()> {
+        ensure!(self.process().exit_status()?.is_some(), "broker {} is running", self.id);
+        fs::remove_dir_all(self.files.data())?;
+        self.files.format(&[]).await
+    }
+}
+
+fn properties(id: usize, port: u16, controller: u16, voters: &str, own: &Listeners) -> String {
+    let questions = Listener { name: "QUESTIONS", port, advertised: address(port) };
+    let all = || own.clients.iter().chain([&own.internal, &questions]);
+    let join = |show: &dyn Fn(&Listener) -> String| {
+        let shown: Vec<_> = all().map(show).collect();
+        shown.join(",")
+    };
+    let mut text = PROPERTIES.to_owned();
+    let listeners = join(&|it| format!("{}://{}", it.name, address(it.port)));
+    let advertised = join(&|it| format!("{}://{}", it.name, it.advertised));
+    let protocols = join(&|it| format!("{}:PLAINTEXT", it.name));
+    let _ = write!(
+        text,
+        "node.id={id}\n\
+         listeners={listeners},CONTROLLER://{controller}\n\
+         advertised.listeners={advertised}\n\
+         listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT\n\
+         inter.broker.listener.name={internal}\n\
+         controller.quorum.voters={voters}\n",
+        controller = address(controller),
+        internal = own.internal.name,
+    );
+    text
+}
