@@ -5,13 +5,15 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Args, Parser};
 use common::options::{CheckOptions, Problems, Secret, read_secret_file};
 use common::time::Timestamp;
-use tests::fleet::{self, FleetOptions, Speed};
+use tests::fleet::{self, FleetOptions, Speed, Unruliness};
+use tests::ledger::Ledger;
 use tests::recordings::{self, Cast, CloneOptions};
 
 /// Recorders at work at once where nothing but the gateway sets the pace.
@@ -23,9 +25,15 @@ const UNPACED_CONCURRENCY: usize = 64;
 #[derive(Debug, Parser)]
 #[command(name = "fleet", version)]
 struct Options {
-    /// The gateway.
-    #[arg(long, env = "GATEWAY_URL", default_value = "http://localhost:8080")]
-    gateway_url: String,
+    /// The gateways, separated by commas: a recorder goes on to the next where one answers 503 or
+    /// not at all.
+    #[arg(
+        long,
+        env = "GATEWAY_URL",
+        default_value = "http://localhost:8080",
+        value_delimiter = ','
+    )]
+    gateway_url: Vec<String>,
 
     /// The key to show to it.
     #[arg(long, env = "TAPEDECK_KEY", hide_env_values = true)]
@@ -65,6 +73,14 @@ struct Options {
         default_value_t = fleet::options::DEFAULT_PATIENCE.as_secs())]
     patience_seconds: u64,
 
+    /// How long to wait for an answer, in seconds.
+    #[arg(long, env = "TAPEDECK_FLEET_REQUEST_TIMEOUT_SECONDS",
+        default_value_t = fleet::options::DEFAULT_REQUEST_TIMEOUT.as_secs())]
+    request_timeout_seconds: u64,
+
+    #[command(flatten)]
+    unruliness: UnrulinessOptions,
+
     /// Write what is sent, and what becomes of it, to this file (JSON lines).
     #[arg(long, env = "TAPEDECK_FLEET_LEDGER")]
     ledger: Option<PathBuf>,
@@ -72,6 +88,38 @@ struct Options {
     /// A folder with recordings; without it the samples, and those in ../shared/recordings.
     #[arg(long, env = "TAPEDECK_FLEET_RECORDINGS")]
     recordings: Option<PathBuf>,
+}
+
+/// How far recorders stray from sending each batch once and in order.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Unruliness (shares of batches, from 0 to 1)")]
+struct UnrulinessOptions {
+    /// Send these once more after they were acknowledged.
+    #[arg(long, env = "TAPEDECK_FLEET_DUPLICATED", default_value_t = 0.0)]
+    duplicated: f64,
+
+    /// Hold these back while later ones go.
+    #[arg(long, env = "TAPEDECK_FLEET_DELAYED", default_value_t = 0.0)]
+    delayed: f64,
+
+    /// Send these at the same time as the one after.
+    #[arg(long, env = "TAPEDECK_FLEET_REORDERED", default_value_t = 0.0)]
+    reordered: f64,
+
+    /// Give these up after an answer that leaves open whether they arrived.
+    #[arg(long, env = "TAPEDECK_FLEET_ABANDONED", default_value_t = 0.0)]
+    abandoned: f64,
+
+    /// Put an event of the type `unwritable` into these.
+    #[arg(long, env = "TAPEDECK_FLEET_UNWRITABLE", default_value_t = 0.0)]
+    unwritable: f64,
+}
+
+impl UnrulinessOptions {
+    fn shares(&self) -> Unruliness {
+        let Self { duplicated, delayed, reordered, abandoned, unwritable } = *self;
+        Unruliness { duplicated, delayed, reordered, abandoned, unwritable }
+    }
 }
 
 impl CheckOptions for Options {
@@ -82,6 +130,15 @@ impl CheckOptions for Options {
         problems.require(
             (0.0..=1.0).contains(&self.duplicate_page_states),
             "--duplicate-page-states must be between 0 and 1",
+        );
+        problems.require(
+            self.unruliness.shares().is_valid(),
+            "--duplicated, --delayed, --reordered, --abandoned and --unwritable must each be \
+             between 0 and 1",
+        );
+        problems.require(
+            self.request_timeout_seconds > 0,
+            "--request-timeout-seconds must be at least 1",
         );
         problems.require(self.recorders != Some(0), "--recorders must be at least 1");
         problems.require(
@@ -123,12 +180,13 @@ impl Options {
             Speed::Max => NonZeroUsize::MIN.saturating_add(UNPACED_CONCURRENCY - 1),
         };
         Ok(FleetOptions {
-            gateway_url: self.gateway_url.clone(),
+            gateway_urls: self.gateway_url.clone(),
             key: self.key().map_err(anyhow::Error::msg)?,
             concurrency: self.concurrency.unwrap_or(concurrency),
             speed: self.speed,
             patience: Duration::from_secs(self.patience_seconds),
-            ledger: self.ledger.clone(),
+            request_timeout: Duration::from_secs(self.request_timeout_seconds),
+            unruliness: self.unruliness.shares(),
             seed: self.seed,
         })
     }
@@ -140,8 +198,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let stop = common::shutdown::on_signals()?;
     let cast = options.cast().context("recordings")?;
     let fleet = options.fleet(cast.len())?;
+    let ledger = options.ledger.as_deref().map(Ledger::create).transpose().context("ledger")?;
     let progress = fleet::progress_bar(cast.events());
-    let report = fleet::run(&cast, &fleet, progress.clone(), stop.clone()).await?;
+    let report =
+        fleet::run(&cast, &fleet, ledger.map(Arc::new), progress.clone(), stop.clone()).await?;
     progress.finish_and_clear();
     println!("{report}");
     let complete = report.is_complete() && !stop.is_cancelled();

@@ -11,7 +11,7 @@ use super::comparison::{Comparison, compare};
 use super::freshness::Freshness;
 use super::screen::{done, step};
 use super::target::writer_metrics;
-use crate::fleet::{self, FleetOptions, Report, Speed};
+use crate::fleet::{self, FleetOptions, Report, Speed, Unruliness};
 use crate::model::{Model, Tables, dump};
 use crate::recordings::{Cast, Session};
 use crate::stack::{Addresses, Metrics, eventually};
@@ -99,17 +99,18 @@ async fn play(
 ) -> anyhow::Result<Report> {
     let cast = Cast::as_recorded(sessions.to_vec());
     let options = FleetOptions {
-        gateway_url: addresses.gateway_url.clone(),
+        gateway_urls: vec![addresses.gateway_url.clone()],
         key: Some(addresses.key.as_str().into()),
         concurrency: NonZeroUsize::new(sessions.len()).unwrap_or(NonZeroUsize::MIN),
         speed,
         patience: fleet::options::DEFAULT_PATIENCE,
-        ledger: None,
+        request_timeout: fleet::options::DEFAULT_REQUEST_TIMEOUT,
+        unruliness: Unruliness::default(),
         seed: SEED,
     };
     let begun = Instant::now();
     let progress = fleet::progress_bar(cast.events());
-    let report = fleet::run(&cast, &options, progress.clone(), stop.clone()).await?;
+    let report = fleet::run(&cast, &options, None, progress.clone(), stop.clone()).await?;
     progress.finish_and_clear();
     let how = match speed {
         Speed::Times(factor) => format!("at {factor} times real speed"),

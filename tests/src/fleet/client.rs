@@ -14,16 +14,20 @@ use super::retry::Answer;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request may take as a whole: longer than the gateway waits for Kafka.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A recorder's way to a gateway.
+/// The recorders' way to the gateways.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
+    gateways: Vec<Gateway>,
+    key: Option<Secret>,
+}
+
+/// A gateway's paths.
+#[derive(Clone, Debug)]
+struct Gateway {
     batches: Url,
     missing: Url,
-    key: Option<Secret>,
 }
 
 #[derive(Deserialize, PartialEq, Eq)]
@@ -43,23 +47,37 @@ struct Missing {
 }
 
 impl Client {
-    /// A client of the gateway at `gateway_url`.
+    /// A client of the gateways at `gateway_urls`, which waits up to `request_timeout` for an
+    /// answer.
     ///
     /// # Errors
-    /// When that is no address.
-    pub(super) fn new(gateway_url: &str, key: Option<Secret>) -> Result<Self, String> {
-        let base = format!("{}/", gateway_url.trim_end_matches('/'));
-        let path = |path: &str| {
-            Url::parse(&base)
-                .and_then(|base| base.join(path))
-                .map_err(|error| format!("the gateway's address {gateway_url}: {error}"))
-        };
+    /// When there is none, or one of them is no address.
+    pub(super) fn new(
+        gateway_urls: &[String],
+        key: Option<Secret>,
+        request_timeout: Duration,
+    ) -> Result<Self, String> {
+        let gateways: Vec<_> =
+            gateway_urls.iter().map(|url| Gateway::at(url)).collect::<Result<_, _>>()?;
+        if gateways.is_empty() {
+            return Err("no gateway's address is given".to_owned());
+        }
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
+            .timeout(request_timeout)
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self { http, batches: path("v1/batches")?, missing: path("v1/webstates/missing")?, key })
+        Ok(Self { http, gateways, key })
+    }
+
+    /// How many gateways there are.
+    pub(super) fn gateways(&self) -> usize {
+        self.gateways.len()
+    }
+
+    /// Gateway `number`, counted round.
+    fn gateway(&self, number: usize) -> &Gateway {
+        &self.gateways[number % self.gateways.len()]
     }
 
     fn post(&self, url: &Url) -> RequestBuilder {
@@ -70,10 +88,16 @@ impl Client {
         }
     }
 
-    /// Sends a body that holds so many events and page states.
-    pub(super) async fn send(&self, body: &Body, events: usize, webstates: usize) -> Answer {
+    /// Sends a body that holds so many events and page states to one of the gateways.
+    pub(super) async fn send(
+        &self,
+        gateway: usize,
+        body: &Body,
+        events: usize,
+        webstates: usize,
+    ) -> Answer {
         let mut request = self
-            .post(&self.batches)
+            .post(&self.gateway(gateway).batches)
             .header(CONTENT_TYPE, body.encoding.content_type())
             .body(body.bytes.clone());
         if let Some(encoding) = body.encoding.content_encoding() {
@@ -87,10 +111,15 @@ impl Client {
         }
     }
 
-    /// Which of these pages the gateway wants to have; all, where it does not say.
-    pub(super) async fn missing(&self, html_hashes: &[PageHash]) -> BTreeSet<PageHash> {
+    /// Which of these pages one of the gateways wants to have; all, where it does not say.
+    pub(super) async fn missing(
+        &self,
+        gateway: usize,
+        html_hashes: &[PageHash],
+    ) -> BTreeSet<PageHash> {
         let asking = async {
-            let request = self.post(&self.missing).json(&Question { html_hashes });
+            let url = &self.gateway(gateway).missing;
+            let request = self.post(url).json(&Question { html_hashes });
             request.send().await?.error_for_status()?.json::<Missing>().await
         };
         // To ask in vain costs an upload and nothing else: the batch itself follows the table.
@@ -98,6 +127,18 @@ impl Client {
             Ok(Missing { missing }) => missing,
             Err(_) => html_hashes.iter().copied().collect(),
         }
+    }
+}
+
+impl Gateway {
+    fn at(gateway_url: &str) -> Result<Self, String> {
+        let base = format!("{}/", gateway_url.trim_end_matches('/'));
+        let path = |path: &str| {
+            Url::parse(&base)
+                .and_then(|base| base.join(path))
+                .map_err(|error| format!("the gateway's address {gateway_url}: {error}"))
+        };
+        Ok(Self { batches: path("v1/batches")?, missing: path("v1/webstates/missing")? })
     }
 }
 

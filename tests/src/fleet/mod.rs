@@ -7,20 +7,23 @@
 //! | `retry` | what a recorder does with an answer (pure) |
 //! | `body` | envelopes as compressed request bodies |
 //! | `client` | requests and their answers |
+//! | `delivery` | one batch from its first request to its end |
 //! | `recorder` | one recorder's session from beginning to end |
-//! | `ledger` | a file that says what was sent and what became of it |
+//! | [`unruly`] | how recorders stray from sending each batch once and in order (pure) |
 //! | [`report`] | rates, latencies and bytes |
 
 mod body;
 mod client;
-mod ledger;
+mod delivery;
 pub mod options;
 mod plan;
 mod recorder;
 pub mod report;
 mod retry;
+pub mod unruly;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,14 +32,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::ledger::Ledger;
 use crate::recordings::{Cast, seed};
 use client::Client;
-use ledger::Ledger;
 pub use options::{FleetOptions, Speed};
 use plan::BATCH_INTERVAL_SECONDS;
 use recorder::Recorder;
 pub use report::Report;
 use report::Tally;
+pub use unruly::Unruliness;
 
 /// Why a fleet could not play to the end.
 #[derive(Debug, thiserror::Error)]
@@ -55,16 +59,18 @@ pub enum FleetError {
 /// What all recorders of a fleet share.
 struct Shared {
     client: Client,
-    ledger: Option<Ledger>,
+    ledger: Option<Arc<Ledger>>,
     tally: Tally,
     progress: ProgressBar,
     stop: CancellationToken,
     speed: Speed,
     patience: Duration,
+    unruliness: Unruliness,
     seed: u64,
 }
 
-/// Plays every session of `cast`; `progress` counts settled events. Once `stop` is cancelled,
+/// Plays every session of `cast`; the ledger, if there is one, gets what is sent and what becomes
+/// of it, and `progress` counts settled events. Once `stop` is cancelled,
 /// recorders end after the request at hand.
 ///
 /// # Errors
@@ -72,18 +78,20 @@ struct Shared {
 pub async fn run(
     cast: &Cast,
     options: &FleetOptions,
+    ledger: Option<Arc<Ledger>>,
     progress: ProgressBar,
     stop: CancellationToken,
 ) -> Result<Report, FleetError> {
     let shared = Arc::new(Shared {
-        client: Client::new(&options.gateway_url, options.key.clone())
+        client: Client::new(&options.gateway_urls, options.key.clone(), options.request_timeout)
             .map_err(FleetError::Address)?,
-        ledger: options.ledger.as_deref().map(Ledger::create).transpose()?,
+        ledger,
         tally: Tally::new(),
         progress,
         stop,
         speed: options.speed,
         patience: options.patience,
+        unruliness: options.unruliness,
         seed: options.seed,
     });
     let begun = Instant::now();
@@ -101,6 +109,7 @@ pub async fn run(
             shared: Arc::clone(&shared),
             session: cast.session(number),
             number: number as u64,
+            gateway: AtomicUsize::new(number % shared.client.gateways()),
         };
         recorders.spawn(recorder.play(begun + stagger(options, number as u64)));
     }

@@ -1,20 +1,25 @@
 //! What a run of the fleet is like.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use common::options::Secret;
 
+use super::unruly::Unruliness;
+
 /// How long a recorder goes on resending what nobody refuses, unless told otherwise.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a recorder waits for an answer unless told otherwise: longer than the gateway waits
+/// for Kafka.
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Settings of one run.
 #[derive(Clone, Debug)]
 pub struct FleetOptions {
-    /// The gateway, `http://host:port`.
-    pub gateway_url: String,
+    /// The gateways, `http://host:port` each; at least one.
+    pub gateway_urls: Vec<String>,
     /// The key to show, if the gateway wants one.
     pub key: Option<Secret>,
     /// How many recorders may be at work at once.
@@ -23,9 +28,11 @@ pub struct FleetOptions {
     pub speed: Speed,
     /// How long to go on resending a batch before it counts as lost.
     pub patience: Duration,
-    /// Where to write what was sent and what became of it.
-    pub ledger: Option<PathBuf>,
-    /// What choices (intervals, encodings, late pages) are derived from.
+    /// How long to wait for an answer.
+    pub request_timeout: Duration,
+    /// How far recorders stray from sending each batch once and in order.
+    pub unruliness: Unruliness,
+    /// What choices (intervals, encodings, late pages, unruliness) are derived from.
     pub seed: u64,
 }
 

@@ -10,7 +10,8 @@ use hdrhistogram::Histogram;
 use indicatif::{HumanBytes, HumanCount};
 
 use super::body::Body;
-use super::retry::{Answer, Outcome};
+use super::retry::Answer;
+use crate::ledger::Outcome;
 use crate::recordings::envelope::{Capture, Envelope};
 
 /// Latencies are kept in microseconds, with three digits.
@@ -53,8 +54,16 @@ pub struct Report {
     pub refusals: BTreeMap<u16, u64>,
     /// Requests with batches, resent ones too.
     pub requests: u64,
+    /// Their answers: statuses, or why there was none.
+    pub answers: BTreeMap<String, u64>,
+    /// The longest request, answered or not.
+    pub longest_request: Duration,
     /// Why requests were sent again.
     pub retries: BTreeMap<String, u64>,
+    /// Acknowledged batches that were sent once more.
+    pub duplicated: u64,
+    /// Batches that were given up after an answer that left them unknown.
+    pub abandoned: u64,
     /// Bytes of bodies as they went over the wire, resent ones too.
     pub wire_bytes: u64,
     /// Bytes of the same bodies decompressed.
@@ -82,6 +91,10 @@ impl Tally {
             unknown: Batches::default(),
             refusals: BTreeMap::new(),
             requests: 0,
+            answers: BTreeMap::new(),
+            longest_request: Duration::ZERO,
+            duplicated: 0,
+            abandoned: 0,
             retries: BTreeMap::new(),
             wire_bytes: 0,
             plain_bytes: 0,
@@ -120,13 +133,20 @@ impl Tally {
         if !matches!(attempt.answer, Answer::Unclear(_)) {
             report.request_micros.saturating_record(micros(attempt.took));
         }
-        let reason = match attempt.answer {
-            Answer::Acknowledged | Answer::Refused(_) => return,
-            Answer::TooSlow => "408".to_owned(),
-            Answer::Later { status, .. } => status.to_string(),
-            Answer::Unclear(reason) => (*reason).to_owned(),
-        };
-        *report.retries.entry(reason).or_default() += 1;
+        report.longest_request = report.longest_request.max(attempt.took);
+        let name = attempt.answer.name();
+        if !matches!(attempt.answer, Answer::Acknowledged | Answer::Refused(_)) {
+            *report.retries.entry(name.clone()).or_default() += 1;
+        }
+        *report.answers.entry(name).or_default() += 1;
+    }
+
+    pub(super) fn duplicated(&self) {
+        self.report_so_far().duplicated += 1;
+    }
+
+    pub(super) fn abandoned(&self) {
+        self.report_so_far().abandoned += 1;
     }
 
     pub(super) fn acknowledged_after(&self, took: Duration) {
@@ -207,7 +227,12 @@ impl fmt::Display for Report {
             let [seen, sent] = [self.page_bytes, self.page_bytes_uploaded].map(HumanBytes);
             format!("{} seen ({seen}), {} sent ({sent})", self.pages, self.pages_uploaded)
         });
-        row("requests", HumanCount(self.requests).to_string());
+        row("requests", format!("{} {}", HumanCount(self.requests), named(&self.answers)));
+        row("longest request", format!("{:.1} s", self.longest_request.as_secs_f64()));
+        if self.duplicated + self.abandoned > 0 {
+            row("batches sent once more", HumanCount(self.duplicated).to_string());
+            row("batches abandoned", HumanCount(self.abandoned).to_string());
+        }
         row("retries", {
             let count = HumanCount(self.retries.values().sum());
             format!("{count} {}", named(&self.retries))

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ledger::Outcome;
+
 /// The first wait where the gateway does not name one.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// The longest wait where the gateway does not name one.
@@ -29,15 +31,30 @@ pub(super) enum Answer {
     Unclear(&'static str),
 }
 
-/// How a batch ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It is in Kafka.
-    Acknowledged,
-    /// It never will be.
-    Refused,
-    /// It may be or not: the recorder gave up, or was stopped.
-    Unknown,
+impl Answer {
+    /// The status, if there was an answer that the contract knows.
+    pub(super) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Acknowledged => Some(200),
+            Self::Refused(status) | Self::Later { status, .. } => Some(*status),
+            Self::TooSlow => Some(408),
+            Self::Unclear(_) => None,
+        }
+    }
+
+    /// What it is called in a report: its status, or why there is none.
+    pub(super) fn name(&self) -> String {
+        match (self, self.status()) {
+            (Self::Unclear(reason), _) => (*reason).to_owned(),
+            (_, status) => status.unwrap_or_default().to_string(),
+        }
+    }
+
+    /// Whether this gateway cannot be worked with just now, so that a load balancer would go on
+    /// to the next.
+    pub(super) fn is_gateways_trouble(&self) -> bool {
+        matches!(self, Self::Later { status: 503, .. } | Self::Unclear(_))
+    }
 }
 
 /// What to do next.

@@ -52,60 +52,76 @@ async fn read(client: &Client, keys: Option<Keys>) -> anyhow::Result<Tables> {
         None => (None, None, None),
     };
     Ok(Tables {
-        users: rows(
-            client,
-            "SELECT user_id, email, name, created_at, email_claim, email_as_of, name_as_of
-             FROM users WHERE $1::uuid[] IS NULL OR user_id = ANY ($1)",
-            &users,
-            user,
-        )
-        .await
-        .context("users")?,
-        replays: rows(
-            client,
-            "SELECT replay_id, user_id, start_time, end_time, initial_url, user_as_of
-             FROM replays WHERE $1::uuid[] IS NULL OR replay_id = ANY ($1)",
-            &replays,
-            replay,
-        )
-        .await
-        .context("replays")?,
-        webstates: rows(
-            client,
-            "SELECT html_hash, html_content, captured_at
-             FROM webstates WHERE $1::text[] IS NULL OR html_hash = ANY ($1)",
-            &webstates,
-            webstate,
-        )
-        .await
-        .context("webstates")?,
-        events: rows(
-            client,
-            "SELECT event_id, replay_id, timestamp, event_type, event_data::text, webstate_hash
-             FROM events WHERE $1::uuid[] IS NULL OR replay_id = ANY ($1)",
-            &replays,
-            event,
-        )
-        .await
-        .context("events")?,
+        users: rows(client, USERS, &users, user).await.context("users")?,
+        replays: rows(client, REPLAYS, &replays, replay).await.context("replays")?,
+        webstates: rows(client, WEBSTATES, &webstates, webstate).await.context("webstates")?,
+        events: rows(client, EVENTS, &replays, event).await.context("events")?,
     })
 }
 
-/// Reads row by row, so that compressed pages are never all in memory at once.
+/// Reads all rows of `users`, `replays` and `webstates`, of which there are far fewer than events.
+///
+/// # Errors
+/// See [`all`].
+pub async fn all_but_events(client: &Client) -> anyhow::Result<Tables> {
+    let all: Option<Vec<Uuid>> = None;
+    let all_hashes: Option<Vec<String>> = None;
+    Ok(Tables {
+        users: rows(client, USERS, &all, user).await.context("users")?,
+        replays: rows(client, REPLAYS, &all, replay).await.context("replays")?,
+        webstates: rows(client, WEBSTATES, &all_hashes, webstate).await.context("webstates")?,
+        events: BTreeMap::new(),
+    })
+}
+
+/// Gives every row of `events` to `take`, one after the other.
+///
+/// # Errors
+/// When Postgres fails.
+pub async fn each_event(client: &Client, take: impl FnMut(Uuid, EventRow)) -> anyhow::Result<()> {
+    let all: Option<Vec<Uuid>> = None;
+    each_row(client, EVENTS, &all, event, take).await.context("events")
+}
+
+const USERS: &str = "SELECT user_id, email, name, created_at, email_claim, email_as_of, name_as_of
+     FROM users WHERE $1::uuid[] IS NULL OR user_id = ANY ($1)";
+
+const REPLAYS: &str = "SELECT replay_id, user_id, start_time, end_time, initial_url, user_as_of
+     FROM replays WHERE $1::uuid[] IS NULL OR replay_id = ANY ($1)";
+
+const WEBSTATES: &str = "SELECT html_hash, html_content, captured_at
+     FROM webstates WHERE $1::text[] IS NULL OR html_hash = ANY ($1)";
+
+const EVENTS: &str =
+    "SELECT event_id, replay_id, timestamp, event_type, event_data::text, webstate_hash
+     FROM events WHERE $1::uuid[] IS NULL OR replay_id = ANY ($1)";
+
 async fn rows<K: Ord, V>(
     client: &Client,
     query: &str,
     keys: &(impl ToSql + Sync),
     read: fn(&Row) -> anyhow::Result<(K, V)>,
 ) -> anyhow::Result<BTreeMap<K, V>> {
+    let mut rows = BTreeMap::new();
+    each_row(client, query, keys, read, |key, value| drop(rows.insert(key, value))).await?;
+    Ok(rows)
+}
+
+/// Reads row by row, so that events and compressed pages are never all in memory at once.
+async fn each_row<K, V>(
+    client: &Client,
+    query: &str,
+    keys: &(impl ToSql + Sync),
+    read: fn(&Row) -> anyhow::Result<(K, V)>,
+    mut take: impl FnMut(K, V),
+) -> anyhow::Result<()> {
     let stream = client.query_raw(query, [keys as &(dyn ToSql + Sync)]).await?;
     pin_mut!(stream);
-    let mut rows = BTreeMap::new();
     while let Some(row) = stream.try_next().await? {
         let (key, value) = read(&row)?;
-        rows.insert(key, value);
+        take(key, value);
     }
-    Ok(rows)
+    Ok(())
 }
 
 fn user(row: &Row) -> anyhow::Result<(Uuid, UserRow)> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::page_hash::PageHash;
+use common::record::events::Replay;
 use common::time::Timestamp;
 use uuid::Uuid;
 
@@ -50,9 +51,7 @@ impl Model {
 
     /// Takes in what an envelope says.
     pub fn add(&mut self, envelope: &Envelope) {
-        let as_of = envelope.as_of();
-        self.add_user(envelope, as_of);
-        self.add_replay(envelope, as_of);
+        self.add_head(&envelope.replay, envelope.as_of());
         for capture in &envelope.webstates {
             self.add_capture(capture);
         }
@@ -70,16 +69,21 @@ impl Model {
         }
     }
 
-    fn add_user(&mut self, envelope: &Envelope, as_of: Timestamp) {
-        let user = &envelope.replay.user;
+    /// Takes in what an envelope of that time says of its replay and its user.
+    pub fn add_head(&mut self, replay: &Replay<'_>, as_of: Timestamp) {
+        self.add_user(replay, as_of);
+        self.add_replay(replay, as_of);
+    }
+
+    fn add_user(&mut self, replay: &Replay<'_>, as_of: Timestamp) {
+        let user = &replay.user;
         let statements = self.users.entry(user.user_id).or_default();
-        statements.created.insert(user.created_at.unwrap_or(envelope.replay.start_time));
+        statements.created.insert(user.created_at.unwrap_or(replay.start_time));
         statements.names.extend(user.name.iter().map(|name| (as_of, name.to_string())));
         statements.emails.extend(user.email.iter().map(|email| (as_of, email.to_string())));
     }
 
-    fn add_replay(&mut self, envelope: &Envelope, as_of: Timestamp) {
-        let replay = &envelope.replay;
+    fn add_replay(&mut self, replay: &Replay<'_>, as_of: Timestamp) {
         let statements = self.replays.entry(replay.replay_id).or_default();
         statements.starts.insert((replay.start_time, replay.initial_url.to_string()));
         statements.ends.extend(replay.end_time);
@@ -152,7 +156,7 @@ impl Model {
 
 #[cfg(test)]
 mod tests {
-    use common::record::events::{Replay, User};
+    use common::record::events::User;
 
     use super::*;
 

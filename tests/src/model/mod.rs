@@ -11,4 +11,4 @@ pub mod records;
 mod tables;
 
 pub use merge::Model;
-pub use tables::{EventRow, ReplayRow, Tables, UserRow, WebstateRow};
+pub use tables::{EventRow, ReplayRow, Tables, UserRow, WebstateRow, differences};

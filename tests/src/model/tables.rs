@@ -82,16 +82,17 @@ pub struct EventRow {
 impl Tables {
     /// What `actual` has otherwise, one line a row, at most `limit` lines; empty if both are equal.
     pub fn differences(&self, actual: &Self, limit: usize) -> Vec<String> {
-        compare("users", &self.users, &actual.users)
-            .chain(compare("replays", &self.replays, &actual.replays))
-            .chain(compare("webstates", &self.webstates, &actual.webstates))
-            .chain(compare("events", &self.events, &actual.events))
+        differences("users", &self.users, &actual.users)
+            .chain(differences("replays", &self.replays, &actual.replays))
+            .chain(differences("webstates", &self.webstates, &actual.webstates))
+            .chain(differences("events", &self.events, &actual.events))
             .take(limit)
             .collect()
     }
 }
 
-fn compare<K: Ord + Display, V: PartialEq + Debug>(
+/// What one table has otherwise, one line a row.
+pub fn differences<K: Ord + Display, V: PartialEq + Debug>(
     table: &str,
     expected: &BTreeMap<K, V>,
     actual: &BTreeMap<K, V>,

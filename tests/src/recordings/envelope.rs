@@ -97,6 +97,8 @@ impl Envelope {
     }
 
     /// Two envelopes that hold the same between them, or `None` if there is nothing to share out.
+    /// A page that the first brings and both name is brought by the second as well, which must
+    /// stand on its own where the first does not arrive.
     pub fn halves(&self) -> Option<(Self, Self)> {
         if self.events.len() + self.webstates.len() < 2 {
             return None;
@@ -104,12 +106,24 @@ impl Envelope {
         // Rounded up and down, so that one event and one page go apart.
         let (events, later_events) = self.events.split_at(self.events.len().div_ceil(2));
         let (webstates, later_webstates) = self.webstates.split_at(self.webstates.len() / 2);
-        let with = |events: &[Event], webstates: &[Capture]| Self {
+        let mut contents: HashMap<PageHash, &Arc<str>> = webstates
+            .iter()
+            .filter_map(|capture| Some((capture.html_hash, capture.html_content.as_ref()?)))
+            .collect();
+        let with_content = |capture: &Capture| Capture {
+            html_content: contents
+                .remove(&capture.html_hash)
+                .or(capture.html_content.as_ref())
+                .cloned(),
+            ..*capture
+        };
+        let later_webstates = later_webstates.iter().map(with_content).collect();
+        let with = |events: &[Event], webstates: Vec<Capture>| Self {
             replay: self.replay.clone(),
             events: events.to_vec(),
-            webstates: webstates.to_vec(),
+            webstates,
         };
-        Some((with(events, webstates), with(later_events, later_webstates)))
+        Some((with(events, webstates.to_vec()), with(later_events, later_webstates)))
     }
 }
 
@@ -190,5 +204,18 @@ mod tests {
         check(1, 1, Some([(1, 0), (0, 1)]));
         check(5, 2, Some([(3, 1), (2, 1)]));
         check(0, 2, Some([(0, 1), (0, 1)]));
+    }
+
+    #[test]
+    fn a_half_brings_the_pages_that_it_names() {
+        let mut whole = envelope(0, 4);
+        whole.webstates[0].html_content = Some("page".into());
+        let brings = |half: &Envelope| -> Vec<_> {
+            half.webstates.iter().map(|capture| capture.html_content.is_some()).collect()
+        };
+        let (first, second) = whole.halves().unwrap();
+        assert_eq!([brings(&first), brings(&second)], [[true, false], [true, false]]);
+        let (first, second) = envelope(0, 4).halves().unwrap();
+        assert_eq!([brings(&first), brings(&second)], [[false, false], [false, false]]);
     }
 }

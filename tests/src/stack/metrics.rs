@@ -53,6 +53,16 @@ impl Metrics {
         buckets
     }
 
+    /// Everything that only ever grows within one process: counters, and the counts of histograms.
+    /// Each series by its name and labels.
+    pub fn counters(&self) -> impl Iterator<Item = (String, f64)> {
+        let grows = |series: &&Series| {
+            ["_total", "_count", "_bucket"].iter().any(|ending| series.name.ends_with(ending))
+        };
+        let named = |series: &Series| (format!("{}{:?}", series.name, series.labels), series.value);
+        self.series.iter().filter(grows).map(named)
+    }
+
     /// The exposition as it came.
     pub fn text(&self) -> &str {
         &self.text
@@ -150,6 +160,15 @@ seconds_count{lane="1"} 5
         let metrics: Metrics = text.parse().unwrap();
         let expected = [(2.5, 1.0), (10.0, 7.0), (f64::INFINITY, 3.0)];
         assert_eq!(metrics.buckets("seconds"), expected);
+    }
+
+    #[test]
+    fn counters_are_told_from_gauges() {
+        let metrics: Metrics = TEXT.parse().unwrap();
+        let counters: BTreeMap<_, _> = metrics.counters().collect();
+        assert_eq!(counters.len(), 4);
+        let series = r#"requests_total{"method": "PUT", "status": "200"}"#;
+        assert_eq!(counters.get(series), Some(&4.0));
     }
 
     #[test]

@@ -19,6 +19,9 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// Above any record that a topic takes.
 const LARGEST_RECORD_BYTES: &str = "20000000";
 
+/// What may wait of each partition while records are read.
+const QUEUED_KIBIBYTES: &str = "20000";
+
 /// A record with everything that Kafka keeps of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
@@ -112,9 +115,26 @@ impl Records {
     /// # Errors
     /// When the topic does not exist or the broker does not answer in time.
     pub async fn read_all(&self, topic: &str) -> Result<Vec<Record>> {
+        let mut records =
+            self.read_each(topic, Vec::new(), |records, record| records.push(record)).await?;
+        records.sort_by_key(|record| (record.partition, record.offset));
+        Ok(records)
+    }
+
+    /// Gives every record that a topic holds now to `take`, one after the other, with what it has
+    /// gathered so far; those of one partition in order. Gives back what was gathered.
+    ///
+    /// # Errors
+    /// When the topic does not exist or the broker does not answer in time.
+    pub async fn read_each<T: Send + 'static>(
+        &self,
+        topic: &str,
+        gathered: T,
+        take: impl FnMut(&mut T, Record) + Send + 'static,
+    ) -> Result<T> {
         let config = self.client();
         let topic = topic.to_owned();
-        tokio::task::spawn_blocking(move || read_all(&config, &topic)).await?
+        tokio::task::spawn_blocking(move || read_each(&config, &topic, gathered, take)).await?
     }
 
     /// The offsets that a group has committed for a topic, by partition; without those that it
@@ -167,7 +187,12 @@ impl Records {
     }
 }
 
-fn read_all(config: &ClientConfig, topic: &str) -> Result<Vec<Record>> {
+fn read_each<T>(
+    config: &ClientConfig,
+    topic: &str,
+    mut gathered: T,
+    mut take: impl FnMut(&mut T, Record),
+) -> Result<T> {
     let consumer: BaseConsumer = config
         .clone()
         // librdkafka wants one, although no offset is committed.
@@ -175,23 +200,22 @@ fn read_all(config: &ClientConfig, topic: &str) -> Result<Vec<Record>> {
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("fetch.message.max.bytes", LARGEST_RECORD_BYTES)
+        .set("queued.max.messages.kbytes", QUEUED_KIBIBYTES)
         .create()?;
     let assignment = all_partitions(&consumer, topic, Offset::Beginning)?;
     let mut unfinished = assignment.count();
     consumer.assign(&assignment)?;
-    let mut records = Vec::new();
     while unfinished > 0 {
         match consumer
             .poll(QUESTION_TIMEOUT)
             .context("Kafka sends neither records nor their end")?
         {
-            Ok(message) => records.push(Record::from_kafka(&message)),
+            Ok(message) => take(&mut gathered, Record::from_kafka(&message)),
             Err(KafkaError::PartitionEOF(_)) => unfinished -= 1,
             Err(error) => return Err(error.into()),
         }
     }
-    records.sort_by_key(|record| (record.partition, record.offset));
-    Ok(records)
+    Ok(gathered)
 }
 
 fn all_partitions(

@@ -1,22 +1,21 @@
 //! Real recordings through gateway, Kafka and writers: every event is stored once, byte for byte,
 //! in the order of the recording, and every page under its hash.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use common::page_hash::PageHash;
 use common::time::Timestamp;
 use indicatif::ProgressBar;
-use serde::Deserialize;
-use tests::fleet::{self, FleetOptions, Report, Speed};
+use tests::fleet::{self, FleetOptions, Report, Speed, Unruliness};
+use tests::ledger::Ledger;
 use tests::model::{Model, Tables, dump};
+use tests::oracle::{self, Subject, Verdict};
 use tests::recordings::{self, Cast, CloneOptions, Session};
 use tests::stack::{Environment, Service, Stack};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// How long the writers may take for what has been acknowledged.
 const STORED_WITHIN: Duration = Duration::from_secs(120);
@@ -45,18 +44,31 @@ impl Tapedeck {
 
     async fn play(&self, cast: &Cast, seed: u64, ledger: Option<&Path>) -> Result<Report> {
         let options = FleetOptions {
-            gateway_url: self.gateway.url(),
+            gateway_urls: vec![self.gateway.url()],
             key: Some(self.environment.key().into()),
             concurrency: NonZeroUsize::new(8).context("0")?,
             speed: Speed::Max,
             patience: fleet::options::DEFAULT_PATIENCE,
-            ledger: ledger.map(Path::to_owned),
+            request_timeout: fleet::options::DEFAULT_REQUEST_TIMEOUT,
+            unruliness: Unruliness::default(),
             seed,
         };
         let stop = CancellationToken::new();
-        let report = fleet::run(cast, &options, ProgressBar::hidden(), stop).await?;
+        let ledger = ledger.map(Ledger::create).transpose()?.map(Arc::new);
+        let report = fleet::run(cast, &options, ledger, ProgressBar::hidden(), stop).await?;
         ensure!(report.is_complete(), "not everything was acknowledged:\n{report}");
         Ok(report)
+    }
+
+    async fn examine(&self, ledger: &Path) -> Result<Verdict> {
+        let environment = &self.environment;
+        let subject = Subject {
+            sql: &environment.sql().await?,
+            records: &environment.records(),
+            topic_prefix: environment.topic_prefix(),
+            consumer_group: environment.consumer_group(),
+        };
+        oracle::examine(ledger, subject).await
     }
 
     async fn must_hold(&self, expected: &Tables) -> Result<()> {
@@ -118,25 +130,6 @@ async fn every_replay_is_in_order(tapedeck: &Tapedeck, sessions: &[Session]) -> 
     Ok(())
 }
 
-/// A line of the fleet's ledger.
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum LedgerLine {
-    Sent { batch: u64, events: Vec<LedgerEvent>, pages: Vec<LedgerPage> },
-    Settled { batch: u64, outcome: String },
-}
-
-#[derive(Deserialize)]
-struct LedgerEvent {
-    event_id: Uuid,
-    sha256: String,
-}
-
-#[derive(Deserialize)]
-struct LedgerPage {
-    html_hash: PageHash,
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tables_hold_what_the_ledger_calls_acknowledged_and_nothing_else() -> Result<()> {
     let tapedeck = Tapedeck::start().await?;
@@ -148,45 +141,9 @@ async fn the_tables_hold_what_the_ledger_calls_acknowledged_and_nothing_else() -
     ensure!(report.acknowledged.events == cast.events(), "{report}");
     tapedeck.environment.wait_committed(STORED_WITHIN).await?;
 
-    let (events, pages) = acknowledged(&ledger)?;
-    let database = tapedeck.environment.sql().await?;
-    let stored: BTreeMap<Uuid, String> = database
-        .query(
-            "SELECT event_id, encode(sha256(convert_to(event_data::text, 'UTF8')), 'hex')
-             FROM events",
-            &[],
-        )
-        .await?
-        .iter()
-        .map(|row| (row.get(0), row.get(1)))
-        .collect();
-    ensure!(stored.len() as u64 == cast.events(), "{} events are stored", stored.len());
-    ensure!(stored == events, "the events stored are not those acknowledged");
-    let query = "SELECT html_hash FROM webstates WHERE html_content IS NOT NULL ORDER BY 1";
-    let stored = database.query(query, &[]).await?;
-    let stored: Vec<String> = stored.iter().map(|row| row.get(0)).collect();
-    ensure!(stored == pages, "the pages stored are not those acknowledged");
+    let verdict = tapedeck.examine(&ledger).await?;
+    ensure!(verdict.is_clean(), "{verdict}");
+    ensure!(verdict.counts.events.acknowledged == cast.events(), "{verdict}");
+    ensure!(verdict.counts.event_rows == cast.events(), "{verdict}");
     Ok(())
-}
-
-/// Events with the hash of their data, and pages in order, of all acknowledged batches.
-fn acknowledged(ledger: &Path) -> Result<(BTreeMap<Uuid, String>, Vec<String>)> {
-    let mut sent = BTreeMap::new();
-    let (mut events, mut pages) = (BTreeMap::new(), Vec::new());
-    for line in std::fs::read_to_string(ledger)?.lines() {
-        match serde_json::from_str(line).with_context(|| line.to_owned())? {
-            LedgerLine::Sent { batch, events, pages } => {
-                sent.insert(batch, (events, pages));
-            }
-            LedgerLine::Settled { batch, outcome } if outcome == "acknowledged" => {
-                let (its_events, its_pages) = sent.remove(&batch).context("settled before sent")?;
-                events.extend(its_events.into_iter().map(|event| (event.event_id, event.sha256)));
-                pages.extend(its_pages.into_iter().map(|page| page.html_hash.to_hex()));
-            }
-            LedgerLine::Settled { .. } => {}
-        }
-    }
-    pages.sort();
-    pages.dedup();
-    Ok((events, pages))
 }

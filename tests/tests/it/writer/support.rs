@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use common::event_id;
 use common::page_hash::PageHash;
 use common::record::events::{Event, EventsRecord, Replay, Sighting, User};
 use common::record::headers::{RECEIVED_AT, SCHEMA};
 use common::record::webstates;
 use common::time::Timestamp;
+use tests::oracle::accounts::WriterAccounts;
 use tests::stack::records::Record;
 use tests::stack::{Environment, Service, eventually};
 use tokio_postgres::Client;
@@ -154,16 +155,7 @@ pub(super) async fn reaches(
 
 /// Checks that the events' accounts add up in one scrape; returns the number consumed.
 pub(super) async fn check_accounts(writer: &Service) -> Result<f64> {
-    let metrics = writer.metrics().await?;
-    let total =
-        |what: &str| metrics.sum(&format!("tapedeck_writer_events_{what}_total"), &[]).unwrap();
-    let in_flight = metrics.sum("tapedeck_writer_events_in_flight", &[]).unwrap();
-    let parts = ["written", "duplicate", "dead_lettered", "returned"].map(total);
-    let accounted = parts.iter().sum::<f64>() + in_flight;
-    ensure!(
-        (total("consumed") - accounted).abs() < 0.5,
-        "consumed {}, of which {parts:?} and {in_flight} in flight",
-        total("consumed")
-    );
-    Ok(total("consumed"))
+    let accounts = WriterAccounts::of(&writer.metrics().await?)?;
+    accounts.check()?;
+    Ok(accounts.consumed)
 }
