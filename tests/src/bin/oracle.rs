@@ -64,14 +64,13 @@ impl Options {
 async fn main() -> anyhow::Result<ExitCode> {
     let options: Options = common::options::parse();
     let url = options.database_url().map_err(anyhow::Error::msg)?;
-    let sql = postgres::connect(url.expose()).await.context("the database")?;
     let subject = Subject {
-        sql: &sql,
-        records: &Records::new(&options.brokers),
-        topic_prefix: &options.topic_prefix,
-        consumer_group: &options.consumer_group,
+        sql: postgres::connect(url.expose()).await.context("the database")?,
+        records: Records::new(&options.brokers),
+        topic_prefix: options.topic_prefix,
+        consumer_group: options.consumer_group,
     };
-    let verdict = oracle::examine(&options.ledger, subject).await?;
+    let verdict = oracle::examine(&options.ledger, &subject).await?;
     println!("{verdict}");
     Ok(if verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,6 +1,6 @@
 //! All comparisons together, fed one record or row at a time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use common::record::events::{EventsRecord, Replay};
 use common::record::headers::{RECEIVED_AT, RecordHeaders, SCHEMA};
@@ -65,12 +65,12 @@ impl Examination {
     #[expect(clippy::needless_pass_by_value, reason = "as records are given one by one")]
     pub(super) fn take_batch_record(&mut self, record: Record) {
         self.verdict.counts.batch_records += 1;
-        if self.is_garbage(&record) || !has_readable_headers(&record) {
-            return self.letters.expect(&self.events_topic, &record, None);
-        }
-        let decoded = EventsRecord::decode(record.value.as_deref().unwrap_or_default());
-        let Ok(batch) = decoded else {
-            return self.letters.expect(&self.events_topic, &record, None);
+        let Some(value) = record.value.as_deref().filter(|_| has_readable_headers(&record)) else {
+            return self.unreadable(Topic::Events, &record, "no value, or no headers");
+        };
+        let batch = match EventsRecord::decode(value) {
+            Ok(batch) => batch,
+            Err(error) => return self.unreadable(Topic::Events, &record, &error.to_string()),
         };
         if let Some(places) = self.unknown_heads.get(&head_digest(&batch.replay, batch.as_of)) {
             self.traced.extend(places);
@@ -91,25 +91,32 @@ impl Examination {
     #[expect(clippy::needless_pass_by_value, reason = "as records are given one by one")]
     pub(super) fn take_page_record(&mut self, record: Record) {
         self.verdict.counts.page_records += 1;
-        let is_page = |record: &Record| {
-            let hash = webstates::decode_key(Some(&record.key)).ok()?;
-            let value = record.value.as_deref()?;
-            webstates::verify(hash, value, PAGE_LIMIT_BYTES).ok()
+        let Some(value) = record.value.as_deref().filter(|_| has_readable_headers(&record)) else {
+            return self.unreadable(Topic::Webstates, &record, "no value, or no headers");
         };
-        let readable = has_readable_headers(&record) && is_page(&record).is_some();
-        if self.is_garbage(&record) || !readable {
-            self.letters.expect(&self.webstates_topic, &record, None);
+        let page = webstates::decode_key(Some(&record.key))
+            .and_then(|hash| webstates::verify(hash, value, PAGE_LIMIT_BYTES));
+        if let Err(error) = page {
+            self.unreadable(Topic::Webstates, &record, &error.to_string());
         }
     }
 
-    /// Whether it is a record that was meant not to be read.
-    fn is_garbage(&mut self, record: &Record) -> bool {
-        let Ok(key) = std::str::from_utf8(&record.key) else { return false };
-        let known = self.claims.garbage.contains_key(key);
-        if known {
-            self.garbage.insert(key.to_owned());
+    /// A record must be in the dead letters; if a gateway has made it, it should not be there.
+    fn unreadable(&mut self, topic: Topic, record: &Record, why: &str) {
+        let topic = match topic {
+            Topic::Events => &self.events_topic,
+            Topic::Webstates => &self.webstates_topic,
+        };
+        self.letters.expect(topic, record, None);
+        let key = String::from_utf8_lossy(&record.key);
+        if self.claims.garbage.contains_key(&*key) {
+            self.garbage.insert(key.into_owned());
+        } else {
+            let Record { partition, offset, .. } = record;
+            self.verdict.add(Clause::Unreadable, || {
+                format!("{topic} [{partition}] @{offset}, key {key}: {why}")
+            });
         }
-        known
     }
 
     /// There is that dead letter.
@@ -170,13 +177,20 @@ impl Examination {
     pub(super) fn finish(mut self) -> Verdict {
         self.claims.events.judge(&mut self.verdict);
         self.letters.judge(&mut self.verdict);
-        let acknowledged: BTreeMap<_, _> =
-            self.claims.garbage.into_iter().filter(|(_, acknowledged)| *acknowledged).collect();
-        for key in acknowledged.into_keys().filter(|key| !self.garbage.contains(key)) {
-            self.verdict.add(Clause::GarbageLost, || key);
+        for (key, acknowledged) in self.claims.garbage {
+            if acknowledged && !self.garbage.contains(&key) {
+                self.verdict.add(Clause::GarbageLost, || key);
+            }
         }
         self.verdict
     }
+}
+
+/// The topics that are examined.
+#[derive(Clone, Copy, Debug)]
+enum Topic {
+    Events,
+    Webstates,
 }
 
 fn has_readable_headers(record: &Record) -> bool {
@@ -199,3 +213,6 @@ fn head_digest(replay: &Replay<'_>, as_of: Timestamp) -> HeadDigest {
     add(&as_of.to_string());
     hash.finalize().into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,22 +42,38 @@ use tokio_postgres::Client;
 
 use crate::ledger::{self, ReadError};
 use crate::model::dump;
+use crate::stack::Environment;
 use crate::stack::records::Records;
 use claims::ClaimsReader;
 use examination::Examination;
 pub use verdict::{Clause, Verdict};
 
 /// What is examined.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+#[derive(Debug)]
+pub struct Subject {
     /// The database.
-    pub sql: &'a Client,
+    pub sql: Client,
     /// The broker.
-    pub records: &'a Records,
+    pub records: Records,
     /// What stands before each topic's name.
-    pub topic_prefix: &'a str,
+    pub topic_prefix: String,
     /// The writers' consumer group.
-    pub consumer_group: &'a str,
+    pub consumer_group: String,
+}
+
+impl Subject {
+    /// A test's environment.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn of(environment: &Environment) -> Result<Self> {
+        Ok(Self {
+            sql: environment.sql().await?,
+            records: environment.records(),
+            topic_prefix: environment.topic_prefix().to_owned(),
+            consumer_group: environment.consumer_group().to_owned(),
+        })
+    }
 }
 
 /// Compares a ledger with the topics and the tables. Nothing may be under way any more.
@@ -65,7 +81,7 @@ pub struct Subject<'a> {
 /// # Errors
 /// When the ledger, Kafka or Postgres cannot be read. What is wrong with what they hold is no error
 /// but part of the [`Verdict`].
-pub async fn examine(ledger: &Path, subject: Subject<'_>) -> Result<Verdict> {
+pub async fn examine(ledger: &Path, subject: &Subject) -> Result<Verdict> {
     let Subject { sql, records, topic_prefix, consumer_group } = subject;
     let events = format!("{topic_prefix}replay-events");
     let webstates = format!("{topic_prefix}replay-webstates");

@@ -29,6 +29,8 @@ pub enum Clause {
     RefusedStored,
     /// An event has a row although the database refuses its type.
     UnwritableStored,
+    /// A record of a topic cannot be read, though nobody has put it there who meant it not to be.
+    Unreadable,
     /// A record that must be in the dead letters is not.
     LetterMissing,
     /// A dead letter is not the record that it says it is.
@@ -55,7 +57,7 @@ pub enum Clause {
 
 impl Clause {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::LostBeforeKafka,
         Self::LostAfterKafka,
         Self::Stranded,
@@ -64,6 +66,7 @@ impl Clause {
         Self::Invented,
         Self::RefusedStored,
         Self::UnwritableStored,
+        Self::Unreadable,
         Self::LetterMissing,
         Self::LetterChanged,
         Self::LetterMisnamed,
@@ -88,6 +91,7 @@ impl Clause {
             Self::Invented => "events invented",
             Self::RefusedStored => "refused events stored",
             Self::UnwritableStored => "unwritable events stored",
+            Self::Unreadable => "records of gateways unreadable",
             Self::LetterMissing => "dead letters missing",
             Self::LetterChanged => "dead letters changed",
             Self::LetterMisnamed => "dead letters naming other events",

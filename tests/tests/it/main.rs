@@ -8,6 +8,7 @@ mod deliveries;
 mod emails;
 mod exposition;
 mod gateway;
+mod oracle;
 mod partitions;
 mod queries;
 mod queries_data;

@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use tests::fleet::{self, FleetOptions, Report, Speed, Unruliness};
 use tests::ledger::Ledger;
 use tests::model::{Model, Tables, dump};
-use tests::oracle::{self, Subject, Verdict};
+use tests::oracle::{self, Subject};
 use tests::recordings::{self, Cast, CloneOptions, Session};
 use tests::stack::{Environment, Service, Stack};
 use tokio_util::sync::CancellationToken;
@@ -58,17 +58,6 @@ impl Tapedeck {
         let report = fleet::run(cast, &options, ledger, ProgressBar::hidden(), stop).await?;
         ensure!(report.is_complete(), "not everything was acknowledged:\n{report}");
         Ok(report)
-    }
-
-    async fn examine(&self, ledger: &Path) -> Result<Verdict> {
-        let environment = &self.environment;
-        let subject = Subject {
-            sql: &environment.sql().await?,
-            records: &environment.records(),
-            topic_prefix: environment.topic_prefix(),
-            consumer_group: environment.consumer_group(),
-        };
-        oracle::examine(ledger, subject).await
     }
 
     async fn must_hold(&self, expected: &Tables) -> Result<()> {
@@ -141,7 +130,8 @@ async fn the_tables_hold_what_the_ledger_calls_acknowledged_and_nothing_else() -
     ensure!(report.acknowledged.events == cast.events(), "{report}");
     tapedeck.environment.wait_committed(STORED_WITHIN).await?;
 
-    let verdict = tapedeck.examine(&ledger).await?;
+    let subject = Subject::of(&tapedeck.environment).await?;
+    let verdict = oracle::examine(&ledger, &subject).await?;
     ensure!(verdict.is_clean(), "{verdict}");
     ensure!(verdict.counts.events.acknowledged == cast.events(), "{verdict}");
     ensure!(verdict.counts.event_rows == cast.events(), "{verdict}");
