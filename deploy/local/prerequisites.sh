@@ -27,7 +27,7 @@ postgres_version() {
 has() { command -v "$1" >/dev/null; }
 
 # Prints what is missing, a line each: the Debian package, a tab, and what it is for.
-# `testing` adds what only the tests need.
+# `testing` adds what only the tests need, `faults` what only fault runs need.
 missing_prerequisites() {
     local need=$1
     if (($(java_version) < OLDEST_JAVA)); then
@@ -51,6 +51,11 @@ missing_prerequisites() {
     fi
     if [[ $need == testing ]]; then
         has promtool || printf 'prometheus\tpromtool, to check the metrics in the tests\n'
+    fi
+    if [[ $need == testing || $need == faults ]]; then
+        has go || printf 'golang-go\tGo, to build Toxiproxy\n'
+        [[ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 ]] ||
+            printf 'faketime\tlibfaketime, to set a service'"'"'s clock wrong\n'
     fi
 }
 
@@ -85,7 +90,7 @@ install_prerequisites() {
         --no-install-recommends "${packages[@]}" </dev/null
 }
 
-# `require_prerequisites building` or `require_prerequisites testing`.
+# `require_prerequisites building`, `testing` or `faults`.
 require_prerequisites() {
     local need=$1 missing cargo_environment=${CARGO_HOME:-${HOME:-}/.cargo}/env
     if ! has cargo && [[ -f $cargo_environment ]]; then

@@ -151,7 +151,8 @@ impl Chaos {
         let idle = world.environment.wait_committed(IDLE_WITHIN).await;
         let flows = flows.and_then(|longest| idle.map(|()| longest));
         tell("examining");
-        let verdict = examine(&world, &options).await?;
+        let subject = oracle::Subject::of(&world.environment).await?;
+        let verdict = oracle::examine(&options.ledger, &subject).await?;
         Ok(Report {
             fleet,
             faults: results,
@@ -189,18 +190,6 @@ async fn play(
         seed: options.seed,
     };
     Ok(fleet::run(&cast, &fleet, Some(ledger), ProgressBar::hidden(), stop).await?)
-}
-
-async fn examine(world: &World, options: &ChaosOptions) -> Result<oracle::Verdict> {
-    let environment = &world.environment;
-    let (sql, records) = (environment.sql().await?, environment.records());
-    let subject = oracle::Subject {
-        sql: &sql,
-        records: &records,
-        topic_prefix: environment.topic_prefix(),
-        consumer_group: environment.consumer_group(),
-    };
-    oracle::examine(&options.ledger, subject).await
 }
 
 async fn wait_fresh(freshness: &Freshness, within: Duration) -> Result<()> {
