@@ -1,14 +1,17 @@
 //! Has the faults of a schedule happen when they are due.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::Mutex;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::faults::{self, Happened};
+use super::faults;
+pub(super) use super::faults::Happened;
 use super::kind::Track;
 use super::probe::Freshness;
 use super::schedule::{Fault, Overlap};
@@ -19,7 +22,7 @@ use crate::ledger::Ledger;
 const FAULT_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// The tables are fresh while no probe is under way for longer.
-pub const FRESH: Duration = Duration::from_secs(5);
+pub(super) const FRESH: Duration = Duration::from_secs(5);
 /// How long recovery may take before the run goes on without it.
 const RECOVERY_WITHIN: Duration = Duration::from_secs(120);
 /// For so long the tables must stay fresh: the next stale probe may not be sent yet.
@@ -29,105 +32,109 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How a fault came out.
 #[derive(Clone, Debug)]
-pub struct Result {
+pub(super) struct Result {
     /// Which one.
     pub fault: Fault,
     /// What shows that it happened, or why it did not.
-    pub happened: std::result::Result<String, String>,
+    pub happened: std::result::Result<Happened, String>,
     /// From the end of its cause until the tables were fresh again; `None` if they were not in
     /// time. Only where no other fault was on.
     pub recovery: Option<Option<Duration>>,
 }
 
+impl fmt::Display for Result {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fault, happened, recovery } = self;
+        write!(formatter, "{fault}: ")?;
+        match happened {
+            Ok(happened) => write!(formatter, "{}", happened.proof)?,
+            Err(error) => write!(formatter, "DID NOT HAPPEN: {error}")?,
+        }
+        match recovery {
+            Some(Some(time)) => write!(formatter, "; fresh after {:.1} s", time.as_secs_f64()),
+            Some(None) => write!(formatter, "; NOT FRESH AGAIN"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The locks of all tracks.
 #[derive(Debug, Default)]
-pub struct Tracks {
+pub(super) struct Tracks {
     locks: std::sync::Mutex<BTreeMap<Track, Arc<Mutex<()>>>>,
 }
 
 impl Tracks {
     /// The lock of one track.
-    pub fn lock(&self, track: Track) -> Arc<Mutex<()>> {
+    pub(super) fn lock(&self, track: Track) -> Arc<Mutex<()>> {
         let mut locks = self.locks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Arc::clone(locks.entry(track).or_default())
     }
 }
 
+/// What faults are executed with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stage<'a> {
+    /// What they hit.
+    pub world: &'a World,
+    /// Where what they send is noted.
+    pub ledger: &'a Ledger,
+    /// How fresh the tables are.
+    pub freshness: &'a Freshness,
+    /// What no two of them may take.
+    pub tracks: &'a Tracks,
+}
+
 /// Executes a schedule; `tell` is given each result.
-pub async fn execute(
-    world: &Arc<World>,
-    ledger: &Arc<Ledger>,
-    freshness: &Arc<Freshness>,
-    tracks: &Arc<Tracks>,
+pub(super) async fn execute(
+    stage: Stage<'_>,
     schedule: &[Fault],
     overlap: Overlap,
     tell: impl Fn(&Result),
 ) -> Vec<Result> {
     let begun = Instant::now();
-    let mut results = Vec::new();
-    let mut under_way = JoinSet::new();
-    for fault in schedule.iter().copied() {
-        let (world, ledger, freshness, tracks) =
-            (world.clone(), ledger.clone(), freshness.clone(), tracks.clone());
-        let alone = overlap == Overlap::None;
-        under_way.spawn(async move {
-            if !alone {
-                tokio::time::sleep_until(begun + fault.at).await;
+    match overlap {
+        Overlap::Any => {
+            let due = |fault: &Fault| {
+                let fault = *fault;
+                async move {
+                    tokio::time::sleep_until(begun + fault.at).await;
+                    one(stage, fault).await
+                }
+            };
+            let all: FuturesUnordered<_> = schedule.iter().map(due).collect();
+            all.inspect(tell).collect().await
+        }
+        Overlap::None => {
+            let mut results = Vec::new();
+            for fault in schedule {
+                // The planned times leave no room for recovery.
+                let mut result = one(stage, *fault).await;
+                if let Ok(happened) = &result.happened {
+                    result.recovery = Some(recovered(stage.freshness, happened).await);
+                }
+                tell(&result);
+                results.push(result);
             }
-            one(&world, &ledger, &tracks, fault, alone.then_some(&*freshness)).await
-        });
-        if alone {
-            // One after the other; the planned times leave no room for recovery.
-            collect(under_way.join_next().await, &mut results, &tell);
+            results
         }
-    }
-    while let Some(joined) = under_way.join_next().await {
-        collect(Some(joined), &mut results, &tell);
-    }
-    results
-}
-
-fn collect(
-    joined: Option<std::result::Result<Result, tokio::task::JoinError>>,
-    results: &mut Vec<Result>,
-    tell: &impl Fn(&Result),
-) {
-    match joined {
-        Some(Ok(result)) => {
-            tell(&result);
-            results.push(result);
-        }
-        Some(Err(error)) => tracing::error!(%error, "a fault broke"),
-        None => {}
     }
 }
 
-async fn one(
-    world: &World,
-    ledger: &Ledger,
-    tracks: &Tracks,
-    fault: Fault,
-    freshness: Option<&Freshness>,
-) -> Result {
+async fn one(stage: Stage<'_>, fault: Fault) -> Result {
     let mut wanted = fault.tracks();
     // One order for all, so that no two wait for each other in a circle.
     wanted.sort_unstable();
     let mut held = Vec::new();
     for track in wanted {
-        held.push(tracks.lock(track).lock_owned().await);
+        held.push(stage.tracks.lock(track).lock_owned().await);
     }
-    let happening = faults::happen(&fault, world, ledger);
+    let happening = faults::happen(&fault, stage.world, stage.ledger);
     let happened = match tokio::time::timeout(FAULT_TIMEOUT, happening).await {
-        Ok(Ok(happened)) => Ok(happened),
-        Ok(Err(error)) => Err(format!("{error:#}")),
+        Ok(happened) => happened.map_err(|error| format!("{error:#}")),
         Err(_) => Err(format!("not over within {FAULT_TIMEOUT:?}")),
     };
-    drop(held);
-    let recovery = match (freshness, &happened) {
-        (Some(freshness), Ok(happened)) => Some(recovered(freshness, happened).await),
-        _ => None,
-    };
-    Result { fault, happened: happened.map(|happened| happened.proof), recovery }
+    Result { fault, happened, recovery: None }
 }
 
 /// How long after a fault's end the tables are fresh again, and stay so.

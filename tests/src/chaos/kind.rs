@@ -230,10 +230,7 @@ impl Kind {
 
     /// Whether it kills or freezes a process.
     pub const fn is_kill_or_freeze(self) -> bool {
-        matches!(
-            self,
-            Self::Hit(..) | Self::HitAt(..) | Self::Broker(_) | Self::TwoBrokers(_)
-        )
+        matches!(self, Self::Hit(..) | Self::HitAt(..) | Self::Broker(_) | Self::TwoBrokers(_))
     }
 
     /// What it takes, when it chooses instance `target`.
@@ -290,7 +287,9 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
-            Self::Hit(service, blow) => return write!(formatter, "{}-{}", service.name(), blow.name()),
+            Self::Hit(service, blow) => {
+                return write!(formatter, "{}-{}", service.name(), blow.name());
+            }
             Self::HitAt(step, blow) => {
                 return write!(
                     formatter,

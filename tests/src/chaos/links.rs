@@ -11,7 +11,7 @@ use crate::stack::toxiproxy::{Proxy, Toxiproxy};
 
 /// All proxies of a fault run.
 #[derive(Debug)]
-pub struct Links {
+pub(super) struct Links {
     /// Recorders to each gateway.
     pub gateways: Vec<Proxy>,
     /// Gateways to each broker.
@@ -37,11 +37,12 @@ impl Links {
     ///
     /// # Errors
     /// When Toxiproxy does not answer.
-    pub async fn new(
+    pub(super) async fn new(
         server: &Toxiproxy,
     ) -> Result<(Self, [Listeners; BROKERS], [SocketAddr; GATEWAYS])> {
         let mut listeners = Vec::new();
-        let [mut gateways_brokers, mut writers_brokers, mut between_brokers] = [const { vec![] }; 3];
+        let [mut gateways_brokers, mut writers_brokers, mut between_brokers] =
+            [const { vec![] }; 3];
         for broker in 1..=BROKERS {
             let (gateway, from_gateways) =
                 listener(server, "GATEWAYS", &format!("gateways-broker-{broker}")).await?;
@@ -70,12 +71,13 @@ impl Links {
             reporters_postgres: server.proxy("reporters-postgres", NOWHERE).await?,
             questions_postgres: server.proxy("questions-postgres", NOWHERE).await?,
         };
-        let listeners = listeners.try_into().map_err(|_| anyhow::anyhow!("not {BROKERS} brokers"))?;
+        let listeners =
+            listeners.try_into().map_err(|_| anyhow::anyhow!("not {BROKERS} brokers"))?;
         Ok((links, listeners, gateway_addresses))
     }
 
     /// Those that a fault may disturb.
-    pub fn all(&self) -> Vec<&Proxy> {
+    pub(super) fn all(&self) -> Vec<&Proxy> {
         self.gateways
             .iter()
             .chain(&self.gateways_brokers)
@@ -86,12 +88,12 @@ impl Links {
     }
 
     /// What gateways begin with to find the brokers.
-    pub fn brokers_for_gateways(&self) -> String {
+    pub(super) fn brokers_for_gateways(&self) -> String {
         addresses(&self.gateways_brokers)
     }
 
     /// What writers begin with to find the brokers.
-    pub fn brokers_for_writers(&self) -> String {
+    pub(super) fn brokers_for_writers(&self) -> String {
         addresses(&self.writers_brokers)
     }
 
@@ -99,7 +101,7 @@ impl Links {
     ///
     /// # Errors
     /// When Toxiproxy does not answer.
-    pub async fn lead_to_postgres(&self, address: &str) -> Result<()> {
+    pub(super) async fn lead_to_postgres(&self, address: &str) -> Result<()> {
         for proxy in [&self.writers_postgres, &self.reporters_postgres, &self.questions_postgres] {
             proxy.lead_to(address).await?;
         }

@@ -25,7 +25,7 @@ mod roster;
 pub mod schedule;
 mod supervise;
 mod watch;
-pub mod world;
+mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,9 @@ const DUPLICATE_PAGE_STATES: f64 = 0.95;
 
 /// How long a batch is resent: longer than any fault lasts.
 const PATIENCE: Duration = Duration::from_secs(900);
+
+/// How long one request may take: longer than a gateway's delivery time-out.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the run may take until data flow at all.
 const FLOW_WITHIN: Duration = Duration::from_secs(60);
@@ -107,42 +110,44 @@ impl Chaos {
         let world = World::start(full_disk, options.previous_writer.clone()).await?;
         tell("everything runs");
         let ledger = Arc::new(Ledger::create(&options.ledger)?);
-        let (freshness, tracks) = (Arc::new(Freshness::default()), Arc::new(Tracks::default()));
-        let [fleet_stop, stop] = [CancellationToken::new(), CancellationToken::new()];
-        let fleet = tokio::spawn(play(world.clone(), ledger.clone(), options.clone(), fleet_stop.clone()));
-        let probing = tokio::spawn(probe::probe(
-            world.clone(), ledger.clone(), freshness.clone(), stop.clone(),
-        ));
-        let watching = tokio::spawn(watch::watch(world.clone(), stop.clone()));
-        let supervising =
-            tokio::spawn(supervise::supervise(world.clone(), tracks.clone(), stop.clone()));
-        wait_fresh(&freshness, FLOW_WITHIN).await.context("before the first fault")?;
-        tell("data flow");
+        let (freshness, tracks) = (Arc::new(Freshness::default()), Tracks::default());
+        let [stop_fleet, stop] = [CancellationToken::new(), CancellationToken::new()];
+        let fleet = play(world.clone(), ledger.clone(), options.clone(), stop_fleet.clone());
+        let fleet = tokio::spawn(fleet);
+        let probing = probe::probe(world.clone(), ledger.clone(), freshness.clone(), stop.clone());
+        let probing = tokio::spawn(probing);
 
-        let begun = Instant::now();
-        let told = |result: &execute::Result| {
-            let outcome = match &result.happened {
-                Ok(proof) => proof.clone(),
-                Err(error) => format!("DID NOT HAPPEN: {error}"),
-            };
-            let recovery = match result.recovery {
-                Some(Some(time)) => format!("; fresh after {:.1} s", time.as_secs_f64()),
-                Some(None) => "; NOT FRESH AGAIN".to_owned(),
-                None => String::new(),
-            };
-            let at = begun.elapsed().as_secs_f64();
-            tell(&format!("{at:7.1} s  {}  {outcome}{recovery}", result.fault));
+        let stage = execute::Stage {
+            world: &world,
+            ledger: &ledger,
+            freshness: &freshness,
+            tracks: &tracks,
         };
-        let results =
-            execute::execute(&world, &ledger, &freshness, &tracks, &faults, options.overlap, told)
-                .await;
-        tell("the last fault is healed");
-        fleet_stop.cancel();
-        let fleet = fleet.await??;
-        let flows = still_flows(&freshness).await;
-        stop.cancel();
+        let breaking = async {
+            // However this ends, the rest ends with it.
+            let stopping = stop.clone().drop_guard();
+            wait_fresh(&freshness, FLOW_WITHIN).await.context("before the first fault")?;
+            tell("data flow");
+            let begun = Instant::now();
+            let told = |result: &execute::Result| {
+                tell(&format!("{:7.1} s  {result}", begun.elapsed().as_secs_f64()));
+            };
+            let results = execute::execute(stage, &faults, options.overlap, told).await;
+            tell("the last fault is healed");
+            stop_fleet.cancel();
+            let fleet = fleet.await??;
+            let flows = still_flows(&freshness).await;
+            drop(stopping);
+            anyhow::Ok((results, fleet, flows))
+        };
+        let (broken, seen, ended_by_themselves, ()) = tokio::join!(
+            breaking,
+            watch::watch(&world, &stop),
+            supervise::supervise(&world, &tracks, &stop),
+            probe::look(&world, &freshness, &stop),
+        );
+        let (results, fleet, flows) = broken?;
         probing.await??;
-        let (seen, ended_by_themselves) = (watching.await?, supervising.await?);
         let idle = world.environment.wait_committed(IDLE_WITHIN).await;
         let flows = flows.and_then(|longest| idle.map(|()| longest));
         tell("examining");
@@ -179,6 +184,7 @@ async fn play(
         concurrency: options.recorders,
         speed: options.speed,
         patience: PATIENCE,
+        request_timeout: REQUEST_TIMEOUT,
         unruliness: UNRULINESS,
         seed: options.seed,
     };
@@ -187,7 +193,14 @@ async fn play(
 
 async fn examine(world: &World, options: &ChaosOptions) -> Result<oracle::Verdict> {
     let environment = &world.environment;
-    oracle::examine(&options.ledger, &environment.sql().await?, environment).await
+    let (sql, records) = (environment.sql().await?, environment.records());
+    let subject = oracle::Subject {
+        sql: &sql,
+        records: &records,
+        topic_prefix: environment.topic_prefix(),
+        consumer_group: environment.consumer_group(),
+    };
+    oracle::examine(&options.ledger, subject).await
 }
 
 async fn wait_fresh(freshness: &Freshness, within: Duration) -> Result<()> {

@@ -35,19 +35,19 @@ const UNDER_WAY_MAX: usize = 2_000;
 
 /// What is known of the probes.
 #[derive(Debug, Default)]
-pub struct Freshness {
+pub(super) struct Freshness {
     /// Not seen in the tables yet, with the time of their first request.
     missing: Mutex<BTreeMap<Uuid, Instant>>,
 }
 
 impl Freshness {
     /// How long the oldest probe that is not in the tables has been under way.
-    pub fn staleness(&self) -> Duration {
+    pub(super) fn staleness(&self) -> Duration {
         self.lock().values().min().map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// How many probes are not in the tables.
-    pub fn missing(&self) -> usize {
+    pub(super) fn missing(&self) -> usize {
         self.lock().len()
     }
 
@@ -56,25 +56,24 @@ impl Freshness {
     }
 }
 
-/// Sends probes and looks for them until `stop`; then waits for those under way.
+/// Sends probes until `stop`; then waits for those under way.
 ///
 /// # Errors
 /// When the ledger cannot be written.
-pub async fn probe(
+pub(super) async fn probe(
     world: Arc<World>,
     ledger: Arc<Ledger>,
     freshness: Arc<Freshness>,
     stop: CancellationToken,
 ) -> Result<()> {
-    let looking = tokio::spawn(look(Arc::clone(&world), Arc::clone(&freshness)));
-    let looking = tokio_util::task::AbortOnDropHandle::new(looking);
     let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     let http = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build()?;
     let mut sending = JoinSet::new();
     for number in 0.. {
         let next = Instant::now() + SEND_INTERVAL;
         let permit = Arc::clone(&under_way).acquire_owned().await?;
-        let probe = Probe { number, http: http.clone(), world: world.clone(), ledger: ledger.clone() };
+        let probe =
+            Probe { number, http: http.clone(), world: world.clone(), ledger: ledger.clone() };
         let freshness = Arc::clone(&freshness);
         sending.spawn(async move {
             let _permit = permit;
@@ -90,7 +89,6 @@ pub async fn probe(
     while let Some(sent) = sending.join_next().await {
         sent??;
     }
-    drop(looking);
     Ok(())
 }
 
@@ -150,11 +148,10 @@ fn envelope() -> Result<Envelope> {
     Ok(Envelope { replay, events: vec![event], webstates: vec![] })
 }
 
-/// Looks for the missing probes for ever.
-async fn look(world: Arc<World>, freshness: Arc<Freshness>) {
+/// Looks for the missing probes until `stop`.
+pub(super) async fn look(world: &World, freshness: &Freshness, stop: &CancellationToken) {
     let mut sql: Option<Client> = None;
-    loop {
-        tokio::time::sleep(LOOK_INTERVAL).await;
+    while stop.run_until_cancelled(tokio::time::sleep(LOOK_INTERVAL)).await.is_some() {
         let missing: Vec<Uuid> = freshness.lock().keys().copied().collect();
         if missing.is_empty() {
             continue;
@@ -168,8 +165,8 @@ async fn look(world: Arc<World>, freshness: Arc<Freshness>) {
             },
         };
         let find = "SELECT event_id FROM events WHERE event_id = ANY ($1)";
-        let found = client.query(find, &[&missing]);
-        if let Ok(Ok(rows)) = tokio::time::timeout(REQUEST_TIMEOUT, found).await {
+        let found = tokio::time::timeout(REQUEST_TIMEOUT, client.query(find, &[&missing])).await;
+        if let Ok(Ok(rows)) = found {
             let mut missing = freshness.lock();
             for row in rows {
                 missing.remove(&row.get::<_, Uuid>(0));

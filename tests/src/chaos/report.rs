@@ -16,19 +16,19 @@ use crate::oracle::Verdict;
 #[derive(Debug)]
 pub struct Report {
     /// What the recorders were answered.
-    pub fleet: fleet::Report,
+    pub(super) fleet: fleet::Report,
     /// The faults and how they came out.
-    pub faults: Vec<Result>,
+    pub(super) faults: Vec<Result>,
     /// Kinds that could not be had, and why.
-    pub left_out: Vec<(Kind, &'static str)>,
+    pub(super) left_out: Vec<(Kind, &'static str)>,
     /// What the processes said of themselves.
-    pub seen: Seen,
+    pub(super) seen: Seen,
     /// Services that ended although no fault ended them.
-    pub ended_by_themselves: Vec<String>,
+    pub(super) ended_by_themselves: Vec<String>,
     /// Whether fresh data flowed after the last fault.
-    pub flows: std::result::Result<Duration, String>,
+    pub(super) flows: std::result::Result<Duration, String>,
     /// What the oracle found.
-    pub verdict: Verdict,
+    pub(super) verdict: Verdict,
 }
 
 /// The faults of one kind.
@@ -75,7 +75,13 @@ impl Report {
             table.add_row([kind.to_string(), happened, failed, median, worst]);
         }
         let empty = String::new;
-        table.add_row(["kills and freezes".to_owned(), kills_and_freezes.to_string(), empty(), empty(), empty()]);
+        table.add_row([
+            "kills and freezes".to_owned(),
+            kills_and_freezes.to_string(),
+            empty(),
+            empty(),
+            empty(),
+        ]);
         table.add_row(["all".to_owned(), all.to_string(), empty(), empty(), empty()]);
         table
     }

@@ -10,7 +10,7 @@ use crate::stack::service::ServiceBuilder;
 
 /// The processes that run, or have just been ended by a fault.
 #[derive(Debug, Default)]
-pub struct Roster {
+pub(super) struct Roster {
     services: Mutex<BTreeMap<String, Arc<Service>>>,
 }
 
@@ -19,7 +19,7 @@ impl Roster {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn start(&self, name: &str, builder: ServiceBuilder<'_>) -> Result<Arc<Service>> {
+    pub(super) async fn start(&self, name: &str, builder: ServiceBuilder<'_>) -> Result<Arc<Service>> {
         if let Some(before) = self.remove(name) {
             before.kill()?;
         }
@@ -32,17 +32,17 @@ impl Roster {
     ///
     /// # Errors
     /// When there is none.
-    pub fn get(&self, name: &str) -> Result<Arc<Service>> {
+    pub(super) fn get(&self, name: &str) -> Result<Arc<Service>> {
         self.lock().get(name).cloned().with_context(|| format!("no {name} runs"))
     }
 
     /// Takes a process off the roster.
-    pub fn remove(&self, name: &str) -> Option<Arc<Service>> {
+    pub(super) fn remove(&self, name: &str) -> Option<Arc<Service>> {
         self.lock().remove(name)
     }
 
     /// All processes with their names.
-    pub fn all(&self) -> Vec<(String, Arc<Service>)> {
+    pub(super) fn all(&self) -> Vec<(String, Arc<Service>)> {
         self.lock().iter().map(|(name, service)| (name.clone(), Arc::clone(service))).collect()
     }
 

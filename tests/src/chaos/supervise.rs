@@ -1,7 +1,6 @@
 //! Starts services again that end by themselves, as whoever runs them in production does, and
 //! tells.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -16,24 +15,17 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const SHOWN_LOG_LINES: usize = 12;
 
 /// Looks after the standing services until `stop`; gives what ended by itself.
-pub async fn supervise(
-    world: Arc<World>,
-    tracks: Arc<Tracks>,
-    stop: CancellationToken,
-) -> Vec<String> {
-    let standing: Vec<_> = (0..GATEWAYS)
-        .map(Track::Gateway)
-        .chain((0..WRITERS).map(Track::Writer))
-        .collect();
+pub(super) async fn supervise(world: &World, tracks: &Tracks, stop: &CancellationToken) -> Vec<String> {
+    let standing: Vec<_> =
+        (0..GATEWAYS).map(Track::Gateway).chain((0..WRITERS).map(Track::Writer)).collect();
     let mut ends = Vec::new();
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         for track in &standing {
             // Whoever holds the track is at work on the service.
             let lock = tracks.lock(*track);
             if let Ok(_held) = lock.try_lock()
-                && let Some(end) = revive(&world, *track).await
+                && let Some(end) = revive(world, *track).await
             {
-                tracing::error!("{end}");
                 ends.push(end);
             }
         }

@@ -1,13 +1,12 @@
 //! What every process says of itself all the while, and how much memory it takes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::world::World;
-use crate::oracle::accounts::Accounts;
+use crate::oracle::accounts::Audit;
 use crate::stack::Service;
 
 /// How often each process is asked.
@@ -19,7 +18,7 @@ const KEPT_COMPLAINTS: usize = 20;
 
 /// What was seen.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub(super) struct Seen {
     /// Scrapes in which the accounts were checked, by the name of the service.
     pub scrapes: BTreeMap<String, u64>,
     /// How often they did not add up.
@@ -31,12 +30,12 @@ pub struct Seen {
 }
 
 /// Watches all processes until `stop`.
-pub async fn watch(world: Arc<World>, stop: CancellationToken) -> Seen {
+pub(super) async fn watch(world: &World, stop: &CancellationToken) -> Seen {
     let mut seen = Seen::default();
-    let mut accounts: BTreeMap<i32, Accounts> = BTreeMap::new();
+    let mut audits: BTreeMap<i32, Audit> = BTreeMap::new();
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         let running = world.roster.all();
-        accounts.retain(|pid, _| running.iter().any(|(_, service)| service.pid() == *pid));
+        audits.retain(|pid, _| running.iter().any(|(_, service)| service.pid() == *pid));
         for (name, service) in running {
             if name == "reporter" {
                 seen.note_memory(&name, &service);
@@ -45,9 +44,9 @@ pub async fn watch(world: Arc<World>, stop: CancellationToken) -> Seen {
             let scrape = tokio::time::timeout(ANSWER_TIMEOUT, service.metrics()).await;
             let Ok(Ok(metrics)) = scrape else { continue };
             seen.note_memory(&name, &service);
-            let before = accounts.entry(service.pid()).or_default();
+            let audit = audits.entry(service.pid()).or_insert_with(|| audit_of(&name));
             *seen.scrapes.entry(name.clone()).or_default() += 1;
-            if let Err(complaint) = before.check(&metrics) {
+            if let Err(complaint) = audit.check(&metrics) {
                 seen.complain(format!("{name}: {complaint}"));
             }
         }
@@ -58,6 +57,10 @@ pub async fn watch(world: Arc<World>, stop: CancellationToken) -> Seen {
         }
     }
     seen
+}
+
+fn audit_of(name: &str) -> Audit {
+    if name.starts_with("gateway") { Audit::of_gateway() } else { Audit::of_writer() }
 }
 
 impl Seen {

@@ -27,7 +27,7 @@ const DISK_MIB: u32 = 4_096;
 const SYNC_WITHIN: Duration = Duration::from_secs(60);
 
 /// The writers' statement time-out: short, as waiting for it is part of some faults.
-pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The events that Postgres refuses to hold.
 const REFUSED_EVENTS: &str =
@@ -56,20 +56,20 @@ const REPORTER_SETTINGS: [(&str, &str); 2] = [
 
 /// All parts of a fault run. Dropping it ends them.
 #[derive(Debug)]
-pub struct World {
+pub(super) struct World {
     // In the order in which they go.
     /// The services that run now.
-    pub roster: Roster,
+    pub(super) roster: Roster,
     /// Settings, records, questions.
-    pub environment: Environment,
+    pub(super) environment: Environment,
     /// The brokers.
-    pub cluster: Cluster,
+    pub(super) cluster: Cluster,
     /// The database servers.
-    pub postgres: Mutex<ReplicatedPostgres>,
+    pub(super) postgres: Mutex<ReplicatedPostgres>,
     /// The connections.
-    pub links: Links,
+    pub(super) links: Links,
     /// A writer of the previous build, if there is one.
-    pub previous_writer: Option<PathBuf>,
+    pub(super) previous_writer: Option<PathBuf>,
     gateway_addresses: [std::net::SocketAddr; GATEWAYS],
     writers_database_url: String,
     reporters_database_url: String,
@@ -83,7 +83,7 @@ impl World {
     ///
     /// # Errors
     /// When a part does not come up.
-    pub async fn start(full_disk: bool, previous_writer: Option<PathBuf>) -> Result<Arc<Self>> {
+    pub(super) async fn start(full_disk: bool, previous_writer: Option<PathBuf>) -> Result<Arc<Self>> {
         let folder = Folder::create()?;
         let toxiproxy = Toxiproxy::start(folder.path()).await?;
         let (links, listeners, gateway_addresses) = Links::new(&toxiproxy).await?;
@@ -95,7 +95,8 @@ impl World {
         let primary = postgres.primary().postgres();
         let direct = primary.create_database(DATABASE).await?;
         if full_disk {
-            let lie_there = format!("ALTER DATABASE {DATABASE} SET default_tablespace = {TABLE_SPACE}");
+            let lie_there =
+                format!("ALTER DATABASE {DATABASE} SET default_tablespace = {TABLE_SPACE}");
             primary.sql().await?.batch_execute(&lie_there).await?;
         }
         links.lead_to_postgres(&primary.address()).await?;
@@ -138,7 +139,7 @@ impl World {
     }
 
     /// Where recorders find the gateways.
-    pub fn gateway_urls(&self) -> Vec<String> {
+    pub(super) fn gateway_urls(&self) -> Vec<String> {
         self.links.gateways.iter().map(|proxy| format!("http://{}", proxy.address())).collect()
     }
 
@@ -146,7 +147,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn start_gateway(
+    pub(super) async fn start_gateway(
         &self,
         number: usize,
         settings: &[(&str, String)],
@@ -167,12 +168,12 @@ impl World {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn start_writer(&self, number: usize) -> Result<Arc<Service>> {
+    pub(super) async fn start_writer(&self, number: usize) -> Result<Arc<Service>> {
         self.roster.start(&writer(number), self.writer()).await
     }
 
     /// A writer to start, under a name of one's own.
-    pub fn writer(&self) -> ServiceBuilder<'_> {
+    pub(super) fn writer(&self) -> ServiceBuilder<'_> {
         let builder = self
             .environment
             .writer()
@@ -185,7 +186,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn start_reporter(&self) -> Result<Arc<Service>> {
+    pub(super) async fn start_reporter(&self) -> Result<Arc<Service>> {
         let builder = self
             .environment
             .reporter()
@@ -195,12 +196,12 @@ impl World {
 }
 
 /// What gateway `number` is called.
-pub fn gateway(number: usize) -> String {
+pub(super) fn gateway(number: usize) -> String {
     format!("gateway-{}", number + 1)
 }
 
 /// What writer `number` is called.
-pub fn writer(number: usize) -> String {
+pub(super) fn writer(number: usize) -> String {
     format!("writer-{}", number + 1)
 }
 

@@ -23,7 +23,9 @@ pub(super) async fn churn(scene: &mut Scene<'_>) -> Result<Happened> {
     for _ in 0..joins {
         let visitor = scene.world.roster.start(NAME, scene.world.writer()).await?;
         let partitions = visitor
-            .wait_for_metric("tapedeck_writer_partitions_assigned", &[], EFFECT_WITHIN, |it| it > 0.0)
+            .wait_for_metric("tapedeck_writer_partitions_assigned", &[], EFFECT_WITHIN, |it| {
+                it > 0.0
+            })
             .await;
         assigned += usize::from(partitions.is_ok());
         scene.last(STAY_SECONDS).await;

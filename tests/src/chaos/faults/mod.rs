@@ -27,7 +27,7 @@ const EFFECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// How a fault went.
 #[derive(Clone, Debug)]
-pub struct Happened {
+pub(super) struct Happened {
     /// What shows that it happened.
     pub proof: String,
     /// When its cause was gone: recovery is counted from then.
@@ -64,7 +64,7 @@ impl Scene<'_> {
 ///
 /// # Errors
 /// When it could not be shown to happen, or what it broke could not be started again.
-pub async fn happen(fault: &Fault, world: &World, ledger: &Ledger) -> Result<Happened> {
+pub(super) async fn happen(fault: &Fault, world: &World, ledger: &Ledger) -> Result<Happened> {
     let choices = seed::generator(fault.choice, "fault", 0);
     let mut scene = Scene { world, ledger, target: fault.target, choices };
     let scene = &mut scene;

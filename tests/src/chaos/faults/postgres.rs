@@ -80,13 +80,12 @@ async fn cross_locks(scene: &Scene<'_>, sql: &Client) -> Result<bool> {
     let lock = "SELECT 1 FROM replays WHERE replay_id = ANY ($1) ORDER BY replay_id FOR UPDATE";
     sql.batch_execute("BEGIN").await?;
     sql.query(lock, &[&last]).await?;
-    let somebody_waits = eventually("a writer waits", WAITER_WITHIN, async || {
-        match scene.waiting().await {
+    let somebody_waits =
+        eventually("a writer waits", WAITER_WITHIN, async || match scene.waiting().await {
             Ok(waiting) if waiting > 0 => Ok(()),
             Ok(_) => Err("nobody waits".to_owned()),
             Err(error) => Err(format!("{error:#}")),
-        }
-    });
+        });
     if somebody_waits.await.is_ok() {
         // Returns once the writer that holds some of these has given up.
         let _ = sql.query(lock, &[&first]).await;

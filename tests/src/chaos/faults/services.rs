@@ -12,8 +12,8 @@ use rand::RngExt;
 use super::{EFFECT_WITHIN, Happened, Scene};
 use crate::chaos::kind::{Blow, GATEWAYS, Service, Step, WRITERS};
 use crate::chaos::world;
-use crate::stack::service::Service as Running;
 use crate::stack::eventually;
+use crate::stack::service::Service as Running;
 
 /// How long a frozen process stays so, in seconds: shorter and longer than the session time-out
 /// of consumers, which is 10.
