@@ -19,7 +19,11 @@ impl Roster {
     ///
     /// # Errors
     /// When it does not come up.
-    pub(super) async fn start(&self, name: &str, builder: ServiceBuilder<'_>) -> Result<Arc<Service>> {
+    pub(super) async fn start(
+        &self,
+        name: &str,
+        builder: ServiceBuilder<'_>,
+    ) -> Result<Arc<Service>> {
         if let Some(before) = self.remove(name) {
             before.kill()?;
         }

@@ -15,7 +15,11 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const SHOWN_LOG_LINES: usize = 12;
 
 /// Looks after the standing services until `stop`; gives what ended by itself.
-pub(super) async fn supervise(world: &World, tracks: &Tracks, stop: &CancellationToken) -> Vec<String> {
+pub(super) async fn supervise(
+    world: &World,
+    tracks: &Tracks,
+    stop: &CancellationToken,
+) -> Vec<String> {
     let standing: Vec<_> =
         (0..GATEWAYS).map(Track::Gateway).chain((0..WRITERS).map(Track::Writer)).collect();
     let mut ends = Vec::new();

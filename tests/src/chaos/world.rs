@@ -83,7 +83,10 @@ impl World {
     ///
     /// # Errors
     /// When a part does not come up.
-    pub(super) async fn start(full_disk: bool, previous_writer: Option<PathBuf>) -> Result<Arc<Self>> {
+    pub(super) async fn start(
+        full_disk: bool,
+        previous_writer: Option<PathBuf>,
+    ) -> Result<Arc<Self>> {
         let folder = Folder::create()?;
         let toxiproxy = Toxiproxy::start(folder.path()).await?;
         let (links, listeners, gateway_addresses) = Links::new(&toxiproxy).await?;

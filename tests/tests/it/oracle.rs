@@ -55,13 +55,14 @@ impl Trial {
         Ok(gateway)
     }
 
+    /// Plays so many sessions, others for each `seed`.
     async fn play(
         &self,
+        seed: u64,
         recorders: usize,
         gateways: &[&Service],
         unruliness: Unruliness,
     ) -> Result<Report> {
-        let seed = 5;
         let ending_at = Timestamp::now();
         let clones = CloneOptions { seed, ending_at, duplicate_page_states: 0.5 };
         let cast = Cast::copies(recordings::own()?, recorders, clones);
@@ -100,6 +101,19 @@ impl Trial {
         Ok(session)
     }
 
+    /// Waits until a writer waits for the lock.
+    async fn someone_is_held_up(&self) -> Result<()> {
+        let sql = self.environment.sql().await?;
+        let query = "SELECT count(*) FROM pg_locks \
+                     WHERE NOT granted AND relation = 'events'::regclass";
+        eventually("a writer waits for the lock", PATIENCE, async || {
+            let waiting: i64 = sql.query_one(query, &[]).await?.get(0);
+            ensure!(waiting > 0, "nobody waits");
+            Ok(())
+        })
+        .await
+    }
+
     async fn verdict(&self) -> Result<Verdict> {
         self.environment.wait_committed(PATIENCE).await?;
         oracle::examine(&self.ledger_path, &Subject::of(&self.environment).await?).await
@@ -129,7 +143,7 @@ async fn an_unruly_fleet_leaves_nothing_to_find() -> Result<()> {
         unwritable: 0.2,
     };
     let gateways = [&gateway, &closed_gateway, &other_gateway];
-    let report = trial.play(40, &gateways, unruliness).await?;
+    let report = trial.play(1, 40, &gateways, unruliness).await?;
     trial.litter("replay-events").await?;
     trial.litter("replay-webstates").await?;
 
@@ -180,7 +194,7 @@ async fn acknowledging_before_the_delivery_report_is_found() -> Result<()> {
     // Whatever is produced waits for company that does not come.
     let gateway = trial.gateway("linger.ms=600000\nmessage.timeout.ms=900000").await?;
     gateway.set_failpoint("gateway::acknowledge-early", "return").await?;
-    trial.play(4, &[&gateway], Unruliness::default()).await?;
+    trial.play(1, 4, &[&gateway], Unruliness::default()).await?;
     gateway.kill()?;
     trial.must_find(Clause::LostBeforeKafka).await
 }
@@ -191,7 +205,7 @@ async fn ids_that_depend_on_the_clock_are_found() -> Result<()> {
     let _writer = trial.writer().await?;
     let gateway = trial.gateway("").await?;
     gateway.set_failpoint("gateway::ids-from-clock", "return").await?;
-    trial.play(4, &[&gateway], Unruliness::default()).await?;
+    trial.play(1, 4, &[&gateway], Unruliness::default()).await?;
     // No writer takes an id that is not of its event's time, so nothing is there under its own.
     trial.must_find(Clause::Unreadable).await?;
     trial.must_find(Clause::LostBeforeKafka).await
@@ -204,7 +218,7 @@ async fn committing_offsets_before_the_transaction_is_found() -> Result<()> {
     writer.set_failpoint("writer::commit-early", "return").await?;
     let gateway = trial.gateway("").await?;
     let held_up = trial.lock_events().await?;
-    trial.play(4, &[&gateway], Unruliness::default()).await?;
+    trial.play(1, 4, &[&gateway], Unruliness::default()).await?;
     eventually("an offset is committed", PATIENCE, async || {
         let topic = trial.environment.topic("replay-events");
         let group = trial.environment.consumer_group();
@@ -226,12 +240,14 @@ async fn dropping_a_batch_on_revoke_is_found() -> Result<()> {
     writer.set_failpoint("writer::drop-on-revoke", "return").await?;
     let gateway = trial.gateway("").await?;
     let held_up = trial.lock_events().await?;
-    let report = trial.play(4, &[&gateway], Unruliness::default()).await?;
-    // One batch waits for the table, another is being gathered.
-    let all = report.acknowledged.events;
-    let consumed = "tapedeck_writer_events_consumed_total";
-    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-    writer.wait_for_metric(consumed, &[], PATIENCE, |it| it >= all as f64).await?;
+    trial.play(1, 2, &[&gateway], Unruliness::default()).await?;
+    trial.someone_is_held_up().await?;
+    // While that batch waits, the next one is gathered.
+    let report = trial.play(2, 4, &[&gateway], Unruliness::default()).await?;
+    #[expect(clippy::cast_precision_loss, reason = "some hundreds")]
+    let gathered = report.acknowledged.events as f64;
+    let in_flight = "tapedeck_writer_events_in_flight";
+    writer.wait_for_metric(in_flight, &[], PATIENCE, |it| it > gathered).await?;
     // Once it is told that partitions go, nothing is held up any more.
     writer.set_failpoint("writer::on-revoke", "1*return(freeze)").await?;
     let _second = trial.environment.writer().start().await?;
