@@ -12,6 +12,8 @@ pub struct Part {
     pub record: usize,
     /// Which of its events, by place in the record.
     pub events: Range<usize>,
+    /// The record's head is known to be written: of the part only its events can be refused.
+    pub head_stands: bool,
 }
 
 /// Parts of a batch that are written in one transaction.
@@ -23,7 +25,8 @@ pub struct Selection(Vec<Part>);
 pub enum Narrowed {
     /// Try these, one after the other.
     Halves([Selection; 2]),
-    /// It is one record's: try its head alone, to learn whether head or events are refused.
+    /// It is one record's: try its head alone, to have it whatever becomes of the events, and to
+    /// learn whether head or events are refused.
     Head(Part),
     /// Nothing smaller is left: this is what Postgres refuses.
     Refused(Part),
@@ -41,7 +44,7 @@ impl Selection {
     pub fn all(records: &[Record]) -> Vec<Self> {
         let readable =
             |(_, record): &(usize, &Record)| !matches!(record.content, Content::Unreadable(_));
-        let part = |(record, it): (usize, &Record)| Part { record, events: 0..it.events() };
+        let part = |(record, it): (usize, &Record)| Part::whole(record, it.events());
         let parts: Vec<_> = records.iter().enumerate().filter(readable).map(part).collect();
         parts.chunks(MAX_RECORDS).map(|chunk| Self(chunk.to_vec())).collect()
     }
@@ -63,7 +66,8 @@ impl Selection {
             return Narrowed::Halves([self, Self(second)]);
         }
         match self.0.pop() {
-            Some(part) if part.events.len() > 1 => Narrowed::Head(part),
+            Some(part) if !part.head_stands && !part.events.is_empty() => Narrowed::Head(part),
+            Some(part) if part.events.len() > 1 => Narrowed::Halves(part.halves()),
             Some(part) => Narrowed::Refused(part),
             // Nothing was asked for, so nothing was refused.
             None => Narrowed::Nothing,
@@ -72,16 +76,26 @@ impl Selection {
 }
 
 impl Part {
+    /// All of a record with so many events.
+    const fn whole(record: usize, events: usize) -> Self {
+        Self { record, events: 0..events, head_stands: false }
+    }
+
     /// The part without its events.
     pub fn head(&self) -> Self {
-        Self { record: self.record, events: self.events.start..self.events.start }
+        Self { events: self.events.start..self.events.start, ..*self }
+    }
+
+    /// The part once its head is written.
+    pub fn below_head(self) -> Self {
+        Self { head_stands: true, ..self }
     }
 
     /// The part with the first and with the second half of its events.
-    pub fn halves(self) -> [Selection; 2] {
+    fn halves(self) -> [Selection; 2] {
         let middle = self.events.start + self.events.len() / 2;
         [self.events.start..middle, middle..self.events.end]
-            .map(|events| Selection::one(Self { record: self.record, events }))
+            .map(|events| Selection::one(Self { events, ..self }))
     }
 }
 
@@ -104,50 +118,63 @@ pub fn ranges_text(mut ranges: Vec<Range<usize>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
-    fn part(record: usize, events: Range<usize>) -> Part {
-        Part { record, events }
+    /// What a search comes to.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Searched {
+        /// Records and events that were found to be refused.
+        refused: Vec<(usize, usize)>,
+        /// Records of which the head was written, alone or with others.
+        heads: BTreeSet<usize>,
     }
 
-    /// Narrows as the committer does; `refused` says which events Postgres would refuse.
-    fn search(selection: Selection, refused: &dyn Fn(usize, usize) -> bool) -> Vec<Part> {
+    /// Narrows as the settler does; `refused` says which events Postgres would refuse.
+    fn search(selection: Selection, refused: &dyn Fn(usize, usize) -> bool) -> Searched {
         let fails = |selection: &Selection| {
             selection.parts().iter().any(|p| p.events.clone().any(|event| refused(p.record, event)))
         };
         let mut open = vec![selection];
-        let mut found = Vec::new();
+        let mut found = Searched::default();
         while let Some(selection) = open.pop() {
             if !fails(&selection) {
+                found.heads.extend(selection.parts().iter().map(|part| part.record));
                 continue;
             }
             match selection.narrow() {
                 Narrowed::Halves(halves) => open.extend(halves),
-                Narrowed::Head(part) => open.extend(part.halves()),
-                Narrowed::Refused(part) => found.push(part),
+                Narrowed::Head(part) => {
+                    found.heads.insert(part.record);
+                    open.push(Selection::one(part.below_head()));
+                }
+                Narrowed::Refused(part) => {
+                    found.refused.extend(part.events.map(|event| (part.record, event)));
+                }
                 Narrowed::Nothing => {}
             }
         }
-        found.sort_by_key(|part| (part.record, part.events.start));
+        found.refused.sort_unstable();
         found
     }
 
     proptest::proptest! {
         #[test]
-        fn exactly_the_refused_events_are_found(
+        fn exactly_the_refused_events_are_found_and_every_head_is_written(
             sizes in proptest::collection::vec(0_usize..20, 0..10),
             salt in 0_usize..1_000,
         ) {
             let refused = |record: usize, event: usize| (record * 31 + event * 17 + salt).is_multiple_of(7);
-            let all = sizes.iter().enumerate().map(|(record, size)| part(record, 0..*size)).collect();
-            let expected: Vec<_> = sizes
+            let all = sizes.iter().enumerate().map(|(record, size)| Part::whole(record, *size));
+            let events: Vec<_> = sizes
                 .iter()
                 .enumerate()
                 .flat_map(|(record, size)| (0..*size).map(move |event| (record, event)))
                 .filter(|(record, event)| refused(*record, *event))
-                .map(|(record, event)| part(record, event..event + 1))
                 .collect();
-            proptest::prop_assert_eq!(search(Selection(all), &refused), expected);
+            let expected = Searched { refused: events, heads: (0..sizes.len()).collect() };
+            proptest::prop_assert_eq!(search(Selection(all.collect()), &refused), expected);
         }
     }
 

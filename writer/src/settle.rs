@@ -119,7 +119,7 @@ impl Settler {
                 Narrowed::Head(part) => {
                     let head = Selection::one(part.head());
                     match self.write(batch, &head, &mut progress).await {
-                        Ok(()) => open.extend(part.halves()),
+                        Ok(()) => open.push(Selection::one(part.below_head())),
                         Err(poison) => progress.refuse(part, poison),
                     }
                 }

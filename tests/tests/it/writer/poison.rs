@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use common::page_hash::PageHash;
 use tests::stack::records::Record;
 use tests::stack::{Environment, Program, Service, Stack, eventually};
+use tokio_postgres::types::ToSql;
 
 use super::support::{
     PATIENCE, Session, check_accounts, events_record, feed, figure, reaches, wait_stored,
@@ -93,6 +95,29 @@ async fn a_refused_row_goes_alone_and_comes_back_once_the_cause_is_gone() -> Res
     environment.wait_committed(PATIENCE).await?;
     let told = environment.command(Program::Writer).arguments(redrive).run().await?.success()?;
     assert_eq!(told, "0 of 0 dead letters sent through again\n", "progress is kept");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refused_event_alone_in_its_record_leaves_its_replay_user_and_pages() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let _writer = started(&environment).await?;
+    let sql = environment.sql().await?;
+    sql.batch_execute("ALTER TABLE events ADD CONSTRAINT odd CHECK (event_type <> 'odd')").await?;
+    let (session, page) = (Session::new(), PageHash::of(b"<p>"));
+    feed(&environment, &[session.batch_with_pages(0, &[("odd", "{}")], &[page])]).await?;
+    environment.wait_committed(PATIENCE).await?;
+    let letters = dead_letters(&environment).await?;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].header("error.events"), Some("0"));
+    let written: (bool, bool) = {
+        let query = "SELECT EXISTS (SELECT FROM replays WHERE replay_id = $1 AND user_id = $2), \
+                     EXISTS (SELECT FROM webstates WHERE html_hash = $3)";
+        let keys: [&(dyn ToSql + Sync); 3] = [&session.replay_id, &session.user_id, &page.to_hex()];
+        let row = sql.query_one(query, &keys).await?;
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(written, (true, true));
     Ok(())
 }
 
