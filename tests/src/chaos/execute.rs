@@ -48,7 +48,10 @@ impl fmt::Display for Result {
         write!(formatter, "{fault}: ")?;
         match happened {
             Ok(happened) => write!(formatter, "{}", happened.proof)?,
-            Err(error) => write!(formatter, "DID NOT HAPPEN: {error}")?,
+            // The rest is the end of a log.
+            Err(error) => {
+                write!(formatter, "DID NOT HAPPEN: {}", error.lines().next().unwrap_or_default())?;
+            }
         }
         match recovery {
             Some(Some(time)) => write!(formatter, "; fresh after {:.1} s", time.as_secs_f64()),

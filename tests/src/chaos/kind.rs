@@ -241,8 +241,10 @@ impl Kind {
         };
         match self {
             Self::Hit(service, _) | Self::Terminate(service) => one(service),
-            // Partitions only go when the group changes.
-            Self::HitAt(Step::OnRevoke, _) => vec![Track::Group, Track::Writer(target % WRITERS)],
+            // Partitions only go when the group changes, and then from any of them.
+            Self::HitAt(Step::OnRevoke, _) => {
+                [Track::Group].into_iter().chain((0..WRITERS).map(Track::Writer)).collect()
+            }
             Self::HitAt(step, _) => one(step.service()),
             Self::ClockOff => one(Service::Gateway),
             Self::Broker(_)

@@ -23,7 +23,7 @@ use crate::recordings::seed;
 pub(super) use services::can_shift_clocks;
 
 /// How long an effect may take to show.
-const EFFECT_WITHIN: Duration = Duration::from_secs(20);
+const EFFECT_WITHIN: Duration = Duration::from_secs(45);
 
 /// How a fault went.
 #[derive(Clone, Debug)]

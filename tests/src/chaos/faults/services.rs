@@ -20,7 +20,7 @@ use crate::stack::service::Service as Running;
 const FROZEN_SECONDS: std::ops::Range<f64> = 2.0..14.0;
 
 /// How often a step is passed at most before the process is hit there.
-const PASSES_MAX: u32 = 30;
+const PASSES_MAX: u32 = 10;
 
 /// Hours that a clock is off.
 const HOURS_OFF: std::ops::RangeInclusive<i64> = 1..=12;
@@ -67,41 +67,91 @@ pub(super) async fn terminate(scene: &Scene<'_>, service: Service) -> Result<Hap
 
 pub(super) async fn hit_at(scene: &mut Scene<'_>, step: Step, blow: Blow) -> Result<Happened> {
     let service = step.service();
+    if step == Step::OnRevoke {
+        return hit_on_revoke(scene, blow).await;
+    }
     let name = scene.name(service);
     let running = scene.world.roster.get(&name)?;
-    let moves = step == Step::OnRevoke;
-    let passes = if moves { 0 } else { scene.choices.random_range(0..PASSES_MAX) };
-    let actions = format!("{passes}*off->1*return({})", blow.name());
-    running.set_failpoint(&step.failpoint(), &actions).await?;
-    if moves {
-        // Partitions go when somebody joins.
-        scene.world.roster.start(MOVER, scene.world.writer()).await?;
+    let passes = scene.choices.random_range(0..PASSES_MAX);
+    running.set_failpoint(&step.failpoint(), &actions(passes, blow)).await?;
+    let hit = wait_hit(&running, blow).await;
+    if hit.is_err() {
+        // What was armed must not go off later, when it is nobody's fault.
+        running.set_failpoint(&step.failpoint(), "off").await?;
     }
-    let hit = async {
-        match blow {
-            Blow::Kill => {
-                let status = running.process().wait_for_exit(EFFECT_WITHIN).await?;
-                ensure!(was_killed(status), "{name} ended by itself: {status}");
-            }
-            Blow::Freeze => wait_frozen(&running).await?,
-        }
-        anyhow::Ok(())
-    };
-    let hit = hit.await.with_context(|| format!("{name} did not get there"));
-    match (blow, &hit) {
-        (Blow::Freeze, Ok(())) => {
+    hit.with_context(|| format!("{name} did not get there"))?;
+    match blow {
+        Blow::Kill => drop(scene.start(service).await?),
+        Blow::Freeze => {
             scene.last(FROZEN_SECONDS).await;
             running.thaw()?;
         }
-        (Blow::Kill, Ok(())) => drop(scene.start(service).await?),
-        // Whatever was armed must not go off later, when it is nobody's fault.
-        (_, Err(_)) => running.set_failpoint(&step.failpoint(), "off").await?,
     }
-    let ended = Happened::now(format!("{name} after {passes} passes"));
-    if moves && let Some(mover) = scene.world.roster.remove(MOVER) {
+    Ok(Happened::now(format!("{name} after {passes} passes")))
+}
+
+/// Hits whichever writer has to let partitions go first when another one joins.
+async fn hit_on_revoke(scene: &mut Scene<'_>, blow: Blow) -> Result<Happened> {
+    let world = scene.world;
+    let failpoint = Step::OnRevoke.failpoint();
+    let mut writers = Vec::new();
+    for number in 0..WRITERS {
+        let running = world.roster.get(&world::writer(number))?;
+        running.set_failpoint(&failpoint, &actions(0, blow)).await?;
+        writers.push(running);
+    }
+    world.roster.start(MOVER, world.writer()).await?;
+    let is_hit = |running: &Running| match blow {
+        Blow::Kill => matches!(running.process().exit_status(), Ok(Some(_))),
+        Blow::Freeze => running.process().is_frozen(),
+    };
+    let first = eventually("a writer lets partitions go", EFFECT_WITHIN, async || {
+        writers.iter().position(|running| is_hit(running)).ok_or("none does")
+    })
+    .await;
+    // More than one may have got there.
+    let mut hit = Vec::new();
+    for (number, running) in writers.iter().enumerate() {
+        if !is_hit(running) && running.set_failpoint(&failpoint, "off").await.is_ok() {
+            continue;
+        }
+        hit.push(number);
+    }
+    match blow {
+        Blow::Kill => {
+            for number in &hit {
+                world.start_writer(*number).await?;
+            }
+        }
+        Blow::Freeze => {
+            scene.last(FROZEN_SECONDS).await;
+            for number in &hit {
+                writers[*number].thaw()?;
+                writers[*number].set_failpoint(&failpoint, "off").await?;
+            }
+        }
+    }
+    let happened = Happened::now(format!("writers {hit:?} were letting partitions go"));
+    if let Some(mover) = world.roster.remove(MOVER) {
         mover.terminate().await?;
     }
-    hit.map(|()| ended)
+    first.map(|_| happened)
+}
+
+fn actions(passes: u32, blow: Blow) -> String {
+    format!("{passes}*off->1*return({})", blow.name())
+}
+
+/// Waits until a process has been hit.
+async fn wait_hit(running: &Running, blow: Blow) -> Result<()> {
+    match blow {
+        Blow::Kill => {
+            let status = running.process().wait_for_exit(EFFECT_WITHIN).await?;
+            ensure!(was_killed(status), "it ended by itself: {status}");
+            Ok(())
+        }
+        Blow::Freeze => wait_frozen(running).await,
+    }
 }
 
 pub(super) async fn clock_off(scene: &mut Scene<'_>) -> Result<Happened> {
