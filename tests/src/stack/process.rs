@@ -86,6 +86,16 @@ impl Process {
         self.signal(Signal::SIGCONT)
     }
 
+    /// The most memory that it has had resident so far, in bytes (`VmHWM`).
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn memory_high_water_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        memory_high_water_bytes(&status)
+            .with_context(|| format!("{} has no memory: it has ended", self.name))
+    }
+
     /// Waits until `condition` gives something.
     ///
     /// # Errors
@@ -181,6 +191,14 @@ fn parent_of(pid: i32) -> Option<i32> {
     stat(pid)?.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// The high-water mark in a `/proc/PID/status`, which counts in KiB; none of a process that has
+/// ended.
+fn memory_high_water_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 /// What `/proc/PID/stat` says from the state on: `PID (NAME) STATE PARENT …`, where the name may
 /// hold anything.
 fn stat(pid: i32) -> Option<String> {
@@ -192,4 +210,16 @@ fn stat(pid: i32) -> Option<String> {
 /// not.
 pub(super) fn is_running(pid: Pid) -> bool {
     stat(pid.as_raw()).is_some_and(|stat| !stat.starts_with('Z'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_high_water_mark_is_found_unless_the_process_has_ended() {
+        let status = "Name:\twriter\nVmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\n";
+        assert_eq!(memory_high_water_bytes(status), Some(200 << 20));
+        assert_eq!(memory_high_water_bytes("Name:\twriter\nState:\tZ (zombie)\n"), None);
+    }
 }
