@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rdkafka::ClientConfig;
+use rdkafka::producer::future_producer::Delivery;
 
 use crate::options::{CheckOptions, Problems, read_secret_file};
 
@@ -98,6 +99,17 @@ impl CheckOptions for KafkaOptions {
             problems.add(problem);
         }
     }
+}
+
+/// Whether a broker has said itself that it has the record, by telling its offset.
+///
+/// An idempotent producer of librdkafka also reports success for records of which it only infers
+/// that: when one request failed in a way that may be retried, and a later one to the partition
+/// succeeded. The inference is wrong where the broker knew nothing of the producer yet: then it
+/// takes the later request although the earlier one is missing, which is lost. Such records have
+/// no offset. Send them again.
+pub const fn is_confirmed(delivery: &Delivery) -> bool {
+    delivery.offset >= 0
 }
 
 /// A client id that no other client has: service, host, process and the number of the client in

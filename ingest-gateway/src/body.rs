@@ -40,9 +40,17 @@ pub struct BodyOptions {
     #[arg(long, env = "TAPEDECK_REQUEST_TIMEOUT_SECONDS", default_value_t = 30)]
     pub request_timeout_seconds: u64,
 
-    /// Seconds without a byte of the body after which it is given up with 408.
+    /// Seconds without a byte of the body after which it is given up with 408; and after which a
+    /// connection is given up whose client takes nothing of an answer.
     #[arg(long, env = "TAPEDECK_REQUEST_GAP_SECONDS", default_value_t = 10)]
     pub request_gap_seconds: u64,
+}
+
+impl BodyOptions {
+    /// The longest time without a byte.
+    pub const fn gap(self) -> Duration {
+        Duration::from_secs(self.request_gap_seconds)
+    }
 }
 
 /// Reads a body as it comes over the wire; `reservation` holds its bytes.
@@ -65,7 +73,7 @@ pub async fn read(
     // What is announced is held at once: better to refuse before the body than in its middle.
     reservation.grow(expected_bytes)?;
     let deadline = Instant::now() + Duration::from_secs(options.request_timeout_seconds);
-    let gap = Duration::from_secs(options.request_gap_seconds);
+    let gap = options.gap();
     let mut content = Vec::with_capacity(expected_bytes);
     loop {
         let frame = timeout_at(deadline, timeout(gap, body.frame())).await;

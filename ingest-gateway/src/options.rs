@@ -118,7 +118,7 @@ pub struct ConnectionOptions {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct RequestOptions {
     /// Bytes that all requests in flight may hold, bodies and records; beyond them 503.
-    #[arg(long, env = "TAPEDECK_IN_FLIGHT_LIMIT_BYTES", default_value_t = 256 * MIB)]
+    #[arg(long, env = "TAPEDECK_IN_FLIGHT_LIMIT_BYTES", default_value_t = 80 * MIB)]
     pub in_flight_limit_bytes: usize,
 
     /// Lines (not blank) of an NDJSON request.

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use common::kafka::{KafkaOptions, unique_client_id};
+use common::kafka::{KafkaOptions, is_confirmed, unique_client_id};
 use common::limits::{MIB, SizeLimits};
 use common::options::{CheckOptions, Problems};
 use rdkafka::ClientConfig;
@@ -39,7 +39,7 @@ pub struct ProducerOptions {
     pub delivery_timeout_seconds: u64,
 
     /// Bytes of records that may wait for Kafka; beyond them requests get 503.
-    #[arg(long, env = "TAPEDECK_PRODUCER_QUEUE_LIMIT_BYTES", default_value_t = 256 * MIB)]
+    #[arg(long, env = "TAPEDECK_PRODUCER_QUEUE_LIMIT_BYTES", default_value_t = 48 * MIB)]
     pub producer_queue_limit_bytes: usize,
 }
 
@@ -65,6 +65,9 @@ pub enum PublishError {
     /// Kafka did not acknowledge in time; it may have the record nevertheless.
     #[error("Kafka did not acknowledge the records in time")]
     NotAcknowledged,
+    /// Kafka's client takes the record to be in Kafka, which no broker has confirmed.
+    #[error("Kafka did not confirm the records")]
+    NotConfirmed,
     /// Kafka refuses the record, for a reason that is not the recorder's.
     #[error("Kafka refuses the records ({0})")]
     Refused(RDKafkaErrorCode),
@@ -74,7 +77,9 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         let kind = match error {
             PublishError::QueueFull => Kind::QueueFull,
-            PublishError::NotAcknowledged | PublishError::Refused(_) => Kind::KafkaUnreachable,
+            PublishError::NotAcknowledged
+            | PublishError::NotConfirmed
+            | PublishError::Refused(_) => Kind::KafkaUnreachable,
         };
         Self::new(kind, error.to_string())
     }
@@ -177,27 +182,32 @@ impl Publisher {
         async move {
             let result = match sent {
                 Ok(report) => match tokio::time::timeout(self.report_timeout, report).await {
-                    Ok(Ok(Ok(_delivery))) => Ok(()),
-                    Ok(Ok(Err((error, _message)))) => Err(error),
+                    Ok(Ok(Ok(delivery))) if is_confirmed(&delivery) => Ok(()),
+                    Ok(Ok(Ok(_presumed))) => Err(PublishError::NotConfirmed),
+                    Ok(Ok(Err((error, _message)))) => Err(PublishError::of(&error)),
                     // The report was lost with the producer, or does not come.
-                    Ok(Err(_)) | Err(_) => Err(KafkaError::Canceled),
+                    Ok(Err(_)) | Err(_) => Err(PublishError::NotAcknowledged),
                 },
-                Err(error) => Err(error),
+                Err(error) => Err(PublishError::of(&error)),
             };
             let outcome = if result.is_ok() { ACKNOWLEDGED } else { FAILED };
             let seconds = begun.elapsed().as_secs_f64();
             self.metrics.produce_seconds.with_label_values(&[outcome]).observe(seconds);
-            result.map(|()| self.breaker.acknowledged()).map_err(|error| {
-                self.renew_if_broken(generation);
-                let error_kind = PublishError::of(&error);
-                if error_kind != PublishError::QueueFull {
-                    tracing::debug!(%error, "record not delivered");
-                }
-                if error_kind == PublishError::NotAcknowledged {
-                    self.breaker.failed();
-                }
-                error_kind
-            })
+            match result {
+                Ok(()) => self.breaker.acknowledged(),
+                Err(error) => self.note_failure(error, generation),
+            }
+            result
+        }
+    }
+
+    fn note_failure(&self, error: PublishError, generation: u64) {
+        self.renew_if_broken(generation);
+        if error != PublishError::QueueFull {
+            tracing::debug!(%error, "record not delivered");
+        }
+        if error == PublishError::NotAcknowledged {
+            self.breaker.failed();
         }
     }
 
@@ -277,7 +287,48 @@ impl ClientContext for ProducerContext {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::Registry;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
     use super::*;
+
+    const TOPIC: &str = "topic";
+
+    /// How long the broker takes for each answer, so that two requests are under way at a time.
+    const ROUND_TRIP: Duration = Duration::from_millis(300);
+
+    fn publisher(brokers: String) -> Publisher {
+        let kafka = KafkaOptions { brokers, properties: vec![], properties_file: None };
+        let options =
+            ProducerOptions { delivery_timeout_seconds: 20, producer_queue_limit_bytes: MIB };
+        let limits = SizeLimits { record_limit_bytes: MIB, page_limit_bytes: MIB };
+        let metrics = GatewayMetrics::with_series(&Registry::new()).unwrap();
+        let breaker = Arc::new(Breaker::new(metrics.kafka_available.clone()));
+        Publisher::new(&kafka, options, limits, breaker, &metrics).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_record_that_no_broker_confirmed_is_not_acknowledged() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(TOPIC, 1, 1).unwrap();
+        let publisher = publisher(cluster.bootstrap_servers());
+        let publish = |key| {
+            let record = Record { topic: TOPIC, key, value: b"{}" };
+            publisher.publish(record, OwnedHeaders::new())
+        };
+        assert_eq!(publish("warms up").await, Ok(()));
+        // As a broker does that has just been given the partition.
+        let not_yet = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
+        cluster.request_errors(RDKafkaApiKey::Produce, &[not_yet]);
+        cluster.broker_round_trip_time(1, ROUND_TRIP).unwrap();
+        let first = publish("first");
+        // Longer than records wait for more to go with them, and shorter than the answer takes.
+        tokio::time::sleep(ROUND_TRIP / 3).await;
+        let second = publish("second");
+        let (first, second) = futures::future::join(first, second).await;
+        assert_eq!((first, second), (Err(PublishError::NotConfirmed), Ok(())));
+    }
 
     #[test]
     fn errors_are_told_apart() {

@@ -80,7 +80,8 @@ pub async fn run(
     let serving = Arc::clone(&gateway);
     let mut server = tokio::spawn(async move {
         let (router, close) = (routes::router(Arc::clone(&serving)), serving.draining.clone());
-        server::serve(listeners.public, router, options.connections, &serving.metrics, close).await;
+        let (connections, gap) = (options.connections, options.body.gap());
+        server::serve(listeners.public, router, connections, gap, &serving.metrics, close).await;
     });
 
     let until_stopped = async {

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use prometheus::IntGauge;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -26,18 +27,20 @@ use crate::options::ConnectionOptions;
 
 /// What a connection may buffer of what it reads: the longest head of a request, and how much of
 /// a body is read at a time. (hyper's own 400 KiB would be 4 GB for 10,000 connections.)
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+const READ_BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long to wait after the system refused to accept a connection: it has no files or memory
 /// left, which only time can bring back.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Serves connections until `stop`; then takes no more and returns once those there are have
-/// ended, each after the request that is in flight on it.
+/// ended, each after the request that is in flight on it. A client that takes nothing of an answer
+/// for `unread_timeout` loses its connection.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     options: ConnectionOptions,
+    unread_timeout: Duration,
     metrics: &GatewayMetrics,
     stop: CancellationToken,
 ) {
@@ -48,6 +51,7 @@ pub async fn serve(
     while let Some((stream, permit)) = accept(&listener, &permits, &stop).await {
         let service =
             router.clone().map_request(|request: Request<Incoming>| discard_unread(request));
+        set_socket_options(&stream, unread_timeout);
         let connection = connect(stream, service, idle_timeout, &connections);
         let open = OpenConnection::count(permit, &metrics.connections);
         tokio::spawn(async move {
@@ -83,6 +87,19 @@ async fn accept(
     stop.run_until_cancelled(next).await.flatten()
 }
 
+fn set_socket_options(stream: &TcpStream, unread_timeout: Duration) {
+    let socket = SockRef::from(stream);
+    let set = socket
+        // Answers are small and complete: nothing is gained by waiting for more of them.
+        .set_tcp_nodelay(true)
+        // The system gives up what it cannot deliver, be the client gone or does it not read:
+        // else an answer would be waited with for ever.
+        .and_then(|()| socket.set_tcp_user_timeout(Some(unread_timeout)));
+    if let Err(error) = set {
+        tracing::debug!(%error, "cannot set a connection's options");
+    }
+}
+
 fn connect<S>(
     stream: TcpStream,
     service: S,
@@ -99,10 +116,6 @@ where
         + 'static,
     S::Future: Send,
 {
-    // Answers are small and complete: nothing is gained by waiting for more of them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(idle_timeout)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::kafka::{KafkaOptions, unique_client_id};
+use common::kafka::{KafkaOptions, is_confirmed, unique_client_id};
 use common::limits::SizeLimits;
 use common::record::headers::{
     ERROR_CLASS, ERROR_EVENTS, ERROR_MESSAGE, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC,
@@ -38,6 +38,9 @@ pub enum DeadLetterError {
     /// Kafka refused it or did not answer.
     #[error("Kafka does not take the dead letter: {0}")]
     NotTaken(#[from] KafkaError),
+    /// Kafka's client takes it to be there, which no broker has confirmed.
+    #[error("Kafka did not confirm the dead letter")]
+    NotConfirmed,
     /// No answer within the time-out.
     #[error("no answer within {} s", (DELIVERY_TIMEOUT + DELIVERY_GRACE).as_secs())]
     NoAnswer,
@@ -120,7 +123,8 @@ pub(crate) async fn deliver(
     record.payload = message.payload();
     let delivery = producer.send_result(record).map_err(|(error, _)| error)?;
     match tokio::time::timeout(DELIVERY_TIMEOUT + DELIVERY_GRACE, delivery).await {
-        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Ok(delivery))) if is_confirmed(&delivery) => Ok(()),
+        Ok(Ok(Ok(_presumed))) => Err(DeadLetterError::NotConfirmed),
         Ok(Ok(Err((error, _)))) => Err(error.into()),
         Ok(Err(_)) => Err(KafkaError::Canceled.into()),
         Err(_) => Err(DeadLetterError::NoAnswer),

@@ -12,10 +12,7 @@ use writer::{migrate, run};
 fn main() {
     let cli: Cli = options::parse();
     logging::init(&cli.logging);
-    let code = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(execute(cli.command)),
-        Err(error) => Err(error.into()),
-    };
+    let code = shutdown::block_on(execute(cli.command)).map_err(anyhow::Error::from).flatten();
     std::process::exit(code.unwrap_or_else(|error| {
         tracing::error!("{error:#}");
         1

@@ -105,7 +105,7 @@ pub struct RunOptions {
     #[arg(long, env = "TAPEDECK_MAX_POLL_INTERVAL_MS", default_value_t = 300_000)]
     pub max_poll_interval_ms: u64,
 
-    /// Bytes that Kafka's client may fetch ahead for each partition.
+    /// Bytes that Kafka's client may fetch ahead for each lane.
     #[arg(long, env = "TAPEDECK_FETCH_AHEAD_BYTES", default_value_t = 4 * MIB)]
     pub fetch_ahead_bytes: usize,
 }

@@ -30,6 +30,10 @@ use crate::store::Store;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How much longer than its deadline for draining a lane may take to leave its group, so that
+/// others have its partitions at once. It takes far less, unless Kafka does not answer.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Exit code of a service that stopped as told.
 const EXIT_DRAINED: i32 = 0;
 
@@ -128,18 +132,37 @@ async fn run_lanes(
     health.begin(healths);
     tracing::info!(lanes = options.lanes, group = options.consumer_group, "consuming");
 
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(options.drain_timeout() + LEAVE_TIMEOUT).await;
+    };
+    tokio::select! {
+        code = all_ended(running) => code,
+        // Whatever a lane waits for then (a rebalance under way, Kafka's client, which has
+        // time-outs of its own), it waits in vain: nothing more would be committed.
+        () = overdue => {
+            tracing::error!("deadline passed before all lanes had ended");
+            Ok(EXIT_NOT_DRAINED.into())
+        }
+    }
+}
+
+/// Waits for the lanes; returns the exit code.
+async fn all_ended(running: Vec<LaneEnd>) -> anyhow::Result<i32> {
     let mut code = EXIT_DRAINED;
     for (number, ended) in running.into_iter().enumerate() {
         match ended.await.with_context(|| format!("lane {number} panicked"))? {
             Ok(Ended::Drained) => {}
             Ok(Ended::GivenUp) => {
                 tracing::error!(lane = number, "deadline passed before all was written");
-                code = EXIT_NOT_DRAINED;
+                code = EXIT_NOT_DRAINED.into();
             }
             Err(error) => return Err(error).with_context(|| format!("lane {number}")),
         }
     }
-    tracing::info!("drained");
+    if code == EXIT_DRAINED {
+        tracing::info!("drained");
+    }
     Ok(code)
 }
 

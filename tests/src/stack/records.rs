@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, stream};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
-use rdkafka::util::Timeout;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// How long one question to the broker may take, and one wait for records.
@@ -21,6 +21,8 @@ const LARGEST_RECORD_BYTES: &str = "20000000";
 
 /// What may wait of each partition while records are read.
 const QUEUED_KIBIBYTES: &str = "20000";
+/// How many records wait for the broker at a time.
+const RECORDS_UNDER_WAY: usize = 1_000;
 
 /// A record with everything that Kafka keeps of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,7 +88,8 @@ impl Records {
         Ok(())
     }
 
-    /// Adds records to a topic, just as they are, and waits until the broker has them.
+    /// Adds records to a topic, compressed as the gateway does it and otherwise just as they are,
+    /// and waits until the broker has them.
     ///
     /// # Errors
     /// When the broker does not take one in time.
@@ -95,18 +98,25 @@ impl Records {
             .client()
             .set("message.max.bytes", LARGEST_RECORD_BYTES)
             .set("message.timeout.ms", QUESTION_TIMEOUT.as_millis().to_string())
+            .set("compression.type", "lz4")
             .create()?;
-        for record in records {
+        let send = |record: &Record| {
             let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, header| {
                 headers.insert(Header { key: &header.0, value: Some(&header.1) })
             });
             let mut addition = FutureRecord::to(topic).key(&record.key).headers(headers);
             addition.payload = record.value.as_ref();
-            let sent = producer.send(addition, Timeout::After(QUESTION_TIMEOUT)).await;
-            sent.map_err(|(error, _)| error)
-                .with_context(|| format!("{topic} does not take a record"))?;
+            let sent = producer.send_result(addition).map_err(|(error, _)| error);
+            async move {
+                sent?.await?.map_err(|(error, _)| error)?;
+                anyhow::Ok(())
+            }
+        };
+        // Each is handed over when its turn comes, so that their order stays.
+        let mut sent = stream::iter(records.iter().map(send)).buffered(RECORDS_UNDER_WAY);
+        while let Some(delivered) = sent.next().await {
+            delivered.with_context(|| format!("{topic} does not take a record"))?;
         }
-        tokio::task::spawn_blocking(move || producer.flush(QUESTION_TIMEOUT)).await??;
         Ok(())
     }
 

@@ -173,10 +173,22 @@ impl Service {
     /// # Errors
     /// When the admin port does not answer.
     pub async fn readiness(&self) -> Result<Result<(), String>> {
-        let answer = self.http.get(format!("{}/readyz", self.admin_url())).send().await?;
-        let ready = answer.status().is_success();
+        self.probe("readyz").await
+    }
+
+    /// What `/livez` answers now: the reason where it makes no progress.
+    ///
+    /// # Errors
+    /// When the admin port does not answer.
+    pub async fn liveness(&self) -> Result<Result<(), String>> {
+        self.probe("livez").await
+    }
+
+    async fn probe(&self, path: &str) -> Result<Result<(), String>> {
+        let answer = self.http.get(format!("{}/{path}", self.admin_url())).send().await?;
+        let passed = answer.status().is_success();
         let reason = answer.text().await?;
-        Ok(if ready { Ok(()) } else { Err(reason) })
+        Ok(if passed { Ok(()) } else { Err(reason) })
     }
 
     /// Switches a failpoint; see [`common::failpoint`].

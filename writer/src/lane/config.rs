@@ -15,6 +15,11 @@ const HEARTBEAT_INTERVAL_MS: &str = "3000";
 /// A full fetch queue looks again after this many milliseconds; Kafka's default is a second.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
 
+/// How much a broker may answer a fetch with. It counts as it was sent: compressed, of which the
+/// client then holds the tenfold, beyond what it may fetch ahead. A larger record comes whole
+/// nevertheless, alone.
+const FETCH_BYTES: &str = "1048576";
+
 /// How often the client reports lag, in milliseconds.
 const STATISTICS_INTERVAL_MS: &str = "1000";
 
@@ -24,7 +29,6 @@ const STATISTICS_INTERVAL_MS: &str = "1000";
 /// When the Kafka options are wrong.
 pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Result<ClientConfig> {
     let client_id = unique_client_id("tapedeck-writer", number);
-    let fetch_bytes = options.limits.topic_message_bytes().to_string();
     let settings = [
         ("group.id", options.consumer_group.clone()),
         ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
@@ -36,8 +40,8 @@ pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Re
         ("max.poll.interval.ms", options.max_poll_interval_ms.to_string()),
         ("queued.max.messages.kbytes", (options.fetch_ahead_bytes / 1024).to_string()),
         ("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS.to_owned()),
-        ("fetch.max.bytes", fetch_bytes.clone()),
-        ("fetch.message.max.bytes", fetch_bytes),
+        ("fetch.max.bytes", FETCH_BYTES.to_owned()),
+        ("fetch.message.max.bytes", FETCH_BYTES.to_owned()),
         (
             "receive.message.max.bytes",
             (options.limits.topic_message_bytes() + (1 << 20)).to_string(),

@@ -59,7 +59,8 @@ pub(super) async fn freeze(scene: &mut Scene<'_>, service: Service) -> Result<Ha
 pub(super) async fn terminate(scene: &Scene<'_>, service: Service) -> Result<Happened> {
     let name = scene.name(service);
     let status = scene.world.roster.get(&name)?.terminate().await?;
-    let drained = status.success() || status.code() == Some(common::shutdown::EXIT_NOT_DRAINED);
+    let drained =
+        status.success() || status.code() == Some(common::shutdown::EXIT_NOT_DRAINED.into());
     ensure!(drained, "{name} ended otherwise than by draining: {status}");
     scene.start(service).await?;
     Ok(Happened::now(format!("{name}: {status}")))

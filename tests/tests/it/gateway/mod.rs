@@ -10,4 +10,4 @@ mod metrics;
 mod outages;
 mod records;
 mod statuses;
-mod support;
+pub(crate) mod support;

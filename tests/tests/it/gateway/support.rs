@@ -1,6 +1,6 @@
 //! A gateway with its environment, and requests to it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use common::time::Timestamp;
@@ -8,9 +8,10 @@ use reqwest::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, HeaderMap,
 };
 use serde_json::{Value, json};
-use tests::stack::{Environment, Service, Stack};
+use tests::stack::{Environment, Service, Stack, eventually};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 /// How long a condition of these tests may take on a busy machine.
@@ -18,6 +19,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long a request may take: more than every limit that a test sets.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A gateway that has not written an answer for so long, though it is asked for more, cannot.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
 
 /// Where batches go.
 pub(crate) const BATCHES: &str = "/v1/batches";
@@ -86,6 +90,31 @@ impl Gateway {
         let url = self.service.url();
         let address = url.strip_prefix("http://").context("no http address")?;
         TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))
+    }
+
+    /// A client that asks for more than the network holds of answers and reads none, so that the
+    /// gateway cannot write on. It goes when dropped.
+    pub(crate) async fn deaf_client(&self) -> Result<AbortOnDropHandle<Result<()>>> {
+        let mut connection = self.connect().await?;
+        let client = AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                write(&mut connection, "GET /openapi.json HTTP/1.1\r\nhost: gateway\r\n\r\n")
+                    .await?;
+            }
+        }));
+        let (mut answered, mut since) = (0.0, Instant::now());
+        eventually("the gateway cannot write on", DEADLINE, async || {
+            let metrics = self.service.metrics().await.map_err(|error| format!("{error:#}"))?;
+            let path = [("path", "/openapi.json")];
+            let now = metrics.sum("tapedeck_gateway_requests_total", &path).unwrap_or_default();
+            if now > answered {
+                (answered, since) = (now, Instant::now());
+            }
+            let stuck = answered > 0.0 && since.elapsed() > STUCK_AFTER;
+            if stuck { Ok(()) } else { Err(format!("{now} answers written")) }
+        })
+        .await?;
+        Ok(client)
     }
 
     /// The head of a batch request with the environment's key and a body of `bytes` bytes.

@@ -6,4 +6,4 @@ mod offsets;
 mod outages;
 mod poison;
 mod rebalance;
-mod support;
+pub(crate) mod support;

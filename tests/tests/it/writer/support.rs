@@ -16,35 +16,35 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// How long a test waits for the writer to get somewhere: far beyond what it needs.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// 2026-10-15T12:00:00Z, in milliseconds.
-pub(super) const NOON_MS: i64 = 1_792_065_600_000;
+pub(crate) const NOON_MS: i64 = 1_792_065_600_000;
 
 /// A replay to make batches of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Session {
-    pub(super) replay_id: Uuid,
-    pub(super) user_id: Uuid,
-    pub(super) begin_ms: i64,
+pub(crate) struct Session {
+    pub(crate) replay_id: Uuid,
+    pub(crate) user_id: Uuid,
+    pub(crate) begin_ms: i64,
 }
 
 impl Session {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::beginning(NOON_MS)
     }
 
-    pub(super) fn beginning(begin_ms: i64) -> Self {
+    pub(crate) fn beginning(begin_ms: i64) -> Self {
         Self { replay_id: Uuid::new_v4(), user_id: Uuid::new_v4(), begin_ms }
     }
 
     /// The record of a batch of events, numbered from `first_seq`, one a millisecond.
-    pub(super) fn batch(&self, first_seq: u64, types_and_data: &[(&str, &str)]) -> Record {
+    pub(crate) fn batch(&self, first_seq: u64, types_and_data: &[(&str, &str)]) -> Record {
         self.batch_with_pages(first_seq, types_and_data, &[])
     }
 
     /// The same; the first events belong to the given pages, which are seen but not sent.
-    pub(super) fn batch_with_pages(
+    pub(crate) fn batch_with_pages(
         &self,
         first_seq: u64,
         types_and_data: &[(&str, &str)],
@@ -78,12 +78,12 @@ impl Session {
     }
 
     /// When the event of that number happened.
-    pub(super) fn time_of(&self, seq: u64) -> Timestamp {
+    pub(crate) fn time_of(&self, seq: u64) -> Timestamp {
         millis(self.begin_ms + i64::try_from(seq).unwrap())
     }
 
     /// The ids of the replay's rows in `events`, in order.
-    pub(super) async fn stored(&self, sql: &Client) -> Result<Vec<(Uuid, String)>> {
+    pub(crate) async fn stored(&self, sql: &Client) -> Result<Vec<(Uuid, String)>> {
         let rows = sql
             .query(
                 "SELECT event_id, event_data::text FROM events WHERE replay_id = $1 \
@@ -96,7 +96,7 @@ impl Session {
 }
 
 /// A record of the events topic with any value.
-pub(super) fn events_record(key: &str, value: impl Into<Vec<u8>>) -> Record {
+pub(crate) fn events_record(key: &str, value: impl Into<Vec<u8>>) -> Record {
     Record {
         key: key.as_bytes().to_vec(),
         value: Some(value.into()),
@@ -106,7 +106,7 @@ pub(super) fn events_record(key: &str, value: impl Into<Vec<u8>>) -> Record {
 }
 
 /// A page's record.
-pub(super) fn page_record(html: &str) -> Record {
+pub(crate) fn page_record(html: &str) -> Record {
     let key = PageHash::of(html.as_bytes()).to_hex().into_bytes();
     let value = Some(webstates::encode(html.as_bytes()).unwrap());
     Record { key, value, headers: gateway_headers(), ..Record::default() }
@@ -122,12 +122,12 @@ fn millis(millis: i64) -> Timestamp {
 }
 
 /// Puts records on the events topic.
-pub(super) async fn feed(environment: &Environment, records: &[Record]) -> Result<()> {
+pub(crate) async fn feed(environment: &Environment, records: &[Record]) -> Result<()> {
     environment.records().produce(&environment.topic("replay-events"), records).await
 }
 
 /// Waits until the session has as many events stored as expected.
-pub(super) async fn wait_stored(sql: &Client, session: &Session, expected: usize) -> Result<()> {
+pub(crate) async fn wait_stored(sql: &Client, session: &Session, expected: usize) -> Result<()> {
     eventually("the session's events are stored", PATIENCE, async || {
         match session.stored(sql).await {
             Ok(rows) if rows.len() == expected => Ok(()),
@@ -139,13 +139,13 @@ pub(super) async fn wait_stored(sql: &Client, session: &Session, expected: usize
 }
 
 /// One figure of the writer.
-pub(super) async fn figure(writer: &Service, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
+pub(crate) async fn figure(writer: &Service, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
     let metrics = writer.metrics().await?;
     metrics.sum(name, labels).ok_or_else(|| anyhow::anyhow!("{name} {labels:?} is not exported"))
 }
 
 /// Waits until a figure, all its series together, is as it should be.
-pub(super) async fn reaches(
+pub(crate) async fn reaches(
     writer: &Service,
     name: &str,
     expected: impl Fn(f64) -> bool,
@@ -154,7 +154,7 @@ pub(super) async fn reaches(
 }
 
 /// Checks that the events' accounts add up in one scrape; returns the number consumed.
-pub(super) async fn check_accounts(writer: &Service) -> Result<f64> {
+pub(crate) async fn check_accounts(writer: &Service) -> Result<f64> {
     let accounts = WriterAccounts::of(&writer.metrics().await?)?;
     accounts.check()?;
     Ok(accounts.consumed)
