@@ -128,7 +128,7 @@ pub(crate) async fn deliver(
 }
 
 /// The original's headers, without those of an earlier time in the dead letters, and why.
-fn dead_letter_headers(message: &OwnedMessage, reason: &Reason) -> OwnedHeaders {
+pub fn dead_letter_headers(message: &OwnedMessage, reason: &Reason) -> OwnedHeaders {
     let partition = message.partition().to_string();
     let offset = message.offset().to_string();
     let mut headers = original_headers(message)
@@ -144,7 +144,7 @@ fn dead_letter_headers(message: &OwnedMessage, reason: &Reason) -> OwnedHeaders 
 }
 
 /// The headers that a record had before it went to the dead letters.
-pub(crate) fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
+pub fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
     use rdkafka::message::Headers;
     const OURS: [&str; 6] = [
         ERROR_CLASS,
