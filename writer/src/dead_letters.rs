@@ -6,6 +6,7 @@ use common::kafka::{KafkaOptions, unique_client_id};
 use common::limits::SizeLimits;
 use common::record::headers::{
     ERROR_CLASS, ERROR_EVENTS, ERROR_MESSAGE, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC,
+    readable,
 };
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
@@ -143,9 +144,9 @@ pub fn dead_letter_headers(message: &OwnedMessage, reason: &Reason) -> OwnedHead
     headers
 }
 
-/// The headers that a record had before it went to the dead letters.
+/// The headers that a record had before it went to the dead letters, but for those whose names
+/// cannot be read.
 pub fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
-    use rdkafka::message::Headers;
     const OURS: [&str; 6] = [
         ERROR_CLASS,
         ERROR_MESSAGE,
@@ -154,7 +155,7 @@ pub fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
         ORIGINAL_PARTITION,
         ORIGINAL_OFFSET,
     ];
-    let originals = message.headers().into_iter().flat_map(Headers::iter);
+    let originals = message.headers().into_iter().flat_map(readable);
     originals
         .filter(|header| !OURS.contains(&header.key))
         .fold(OwnedHeaders::new(), OwnedHeaders::insert)

@@ -104,6 +104,8 @@ pub fn ranges_text(mut ranges: Vec<Range<usize>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn part(record: usize, events: Range<usize>) -> Part {
@@ -148,6 +150,32 @@ mod tests {
                 .map(|(record, event)| part(record, event..event + 1))
                 .collect();
             proptest::prop_assert_eq!(search(Selection(all), &refused), expected);
+        }
+    }
+
+    /// The places that a dead letter's header names.
+    fn places(text: &str) -> BTreeSet<usize> {
+        let ranges = text.split(',').filter(|range| !range.is_empty()).flat_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            first.parse::<usize>().unwrap()..=last.parse().unwrap()
+        });
+        ranges.collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn ranges_written_name_the_same_places(
+            ranges in proptest::collection::vec((0_usize..50, 0_usize..10), 0..10),
+        ) {
+            let ranges: Vec<_> =
+                ranges.into_iter().map(|(start, length)| start..start + length).collect();
+            let expected: BTreeSet<usize> = ranges.iter().cloned().flatten().collect();
+            let text = ranges_text(ranges);
+            proptest::prop_assert_eq!(places(&text), expected);
+            // Neither overlapping nor touching: as short as it can be.
+            let numbers: Vec<usize> =
+                text.split([',', '-']).filter_map(|number| number.parse().ok()).collect();
+            proptest::prop_assert!(numbers.is_sorted_by(|a, b| a < b));
         }
     }
 

@@ -51,7 +51,7 @@ fn check_written(record: &EventsRecord<'_>, rows: Rows) {
 ///
 /// # Panics
 /// When one of them is of a newer format.
-pub(crate) fn read_all(records: &[EncodedRecord]) -> Vec<Record> {
+pub fn read_all(records: &[EncodedRecord]) -> Vec<Record> {
     records.iter().map(|record| read(&record.value).expect("our own format")).collect()
 }
 

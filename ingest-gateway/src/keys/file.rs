@@ -304,4 +304,25 @@ mod tests {
         });
         assert_eq!(KeysFile::read(&path).unwrap().keys.len(), 8);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_file_written_is_read_back(
+            keys in proptest::collection::vec(
+                (".*", ".*", 0_i64..1 << 55, proptest::option::of(0_i64..1 << 55)),
+                0..5,
+            ),
+        ) {
+            let keys = keys.into_iter().map(|(name, key, created_at, disabled_at)| KeyEntry {
+                name,
+                sha256: KeyHash::of(&key),
+                created_at: time(created_at),
+                disabled_at: disabled_at.map(time),
+            });
+            let file = KeysFile { keys: keys.collect() };
+            let written = serde_json::to_vec_pretty(&file).unwrap();
+            let read = KeysFile::parse(Path::new("keys.json"), &written).unwrap();
+            proptest::prop_assert_eq!(read, file);
+        }
+    }
 }

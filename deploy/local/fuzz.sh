@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Fuzzes the parsers of outside bytes, one after the other: `fuzz.sh [--runs N] [TARGET ...]`, by
+# default each, ten million times. Stops at the first input for which something does not hold and
+# leaves it in fuzz/artifacts. What is new in what it tries stays in the corpora of the target
+# folder; `--minimise` afterwards takes the smallest inputs of both that reach all of the code into
+# fuzz/corpus.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+# The longest input. Recordings' envelopes are cut to less, so that millions can be tried.
+readonly INPUT_LIMIT_BYTES=2048
+# An input that takes longer hangs; one takes some microseconds.
+readonly HANG_SECONDS=10
+# What the process may hold: the targets' own limits are some kibibytes, a decoder's window 16 MiB.
+readonly MEMORY_LIMIT_MIB=1024
+
+usage() {
+    echo "usage: fuzz.sh [--runs N | --minimise] [TARGET ...]" >&2
+    exit 2
+}
+
+runs=10000000
+minimise=false
+targets=()
+while (($#)); do
+    case $1 in
+        --runs)
+            [[ ${2:-} =~ ^[0-9]+$ ]] || usage
+            runs=$2
+            shift
+            ;;
+        --minimise) minimise=true ;;
+        -*) usage ;;
+        *) targets+=("$1") ;;
+    esac
+    shift
+done
+
+if ! cargo fuzz --version &>/dev/null; then
+    cargo install --locked cargo-fuzz
+fi
+# cargo-fuzz instruments by unstable options of the compiler.
+export RUSTC_BOOTSTRAP=1
+if ((!${#targets[@]})); then
+    mapfile -t targets < <(cargo fuzz list)
+fi
+# The code is safe Rust, in which an address sanitizer finds nothing that a panic does not tell;
+# without one three times as many inputs are tried.
+readonly build=(--sanitizer none)
+limits=(-max_len=$INPUT_LIMIT_BYTES -timeout=$HANG_SECONDS -rss_limit_mb=$MEMORY_LIMIT_MIB)
+
+for target in "${targets[@]}"; do
+    grown=${CARGO_TARGET_DIR:-target}/fuzz-corpus/$target
+    kept=fuzz/corpus/$target
+    mkdir -p "$grown" "$kept"
+    if $minimise; then
+        cp -n "$kept"/* "$grown" 2>/dev/null || true
+        rm -f "$kept"/*
+        # By lines of code, not by how often each is run: some dozens of inputs, not thousands.
+        cargo fuzz run "${build[@]}" "$target" "$kept" "$grown" -- \
+            -set_cover_merge=1 -use_counters=0 "${limits[@]}"
+    else
+        cargo fuzz run "${build[@]}" "$target" "$grown" "$kept" -- \
+            -runs="$runs" -print_final_stats=1 "${limits[@]}"
+    fi
+done
