@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 # The longest input. Recordings' envelopes are cut to less, so that millions can be tried.
-readonly INPUT_LIMIT_BYTES=2048
+readonly INPUT_LIMIT_BYTES=1024
 # An input that takes longer hangs; one takes some microseconds.
 readonly HANG_SECONDS=10
 # What the process may hold: the targets' own limits are some kibibytes, a decoder's window 16 MiB.

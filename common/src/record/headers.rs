@@ -126,18 +126,21 @@ mod tests {
     }
 
     /// Headers of which the first has a name that is not UTF-8, as rdkafka hands them out.
-    struct AfterAnUnreadableName(OwnedHeaders);
+    struct AfterAnUnreadableName {
+        name: Vec<u8>,
+        others: OwnedHeaders,
+    }
 
     impl Headers for AfterAnUnreadableName {
         fn count(&self) -> usize {
-            1 + self.0.count()
+            1 + self.others.count()
         }
 
         fn try_get(&self, place: usize) -> Option<Header<'_, &[u8]>> {
             match place.checked_sub(1) {
-                Some(place) => self.0.try_get(place),
+                Some(place) => self.others.try_get(place),
                 None => {
-                    let key = std::str::from_utf8(&[0xff]).unwrap();
+                    let key = std::str::from_utf8(&self.name).unwrap();
                     Some(Header { key, value: None })
                 }
             }
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_not_utf8_hides_no_other_header() {
-        let headers = AfterAnUnreadableName(schema("1"));
+        let headers = AfterAnUnreadableName { name: vec![0xff], others: schema("1") };
         assert!(RecordHeaders::from_kafka(Some(&headers)).is_ok());
         assert_eq!(readable(&headers).count(), headers.count() - 1);
     }

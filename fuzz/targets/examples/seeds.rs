@@ -117,7 +117,8 @@ fn envelope(session: &Session) -> Value {
 
 /// The first bytes of a page.
 fn piece(page: &str) -> &str {
-    &page[..page.floor_char_boundary(PIECE_LIMIT_BYTES)]
+    let end = (0..=PIECE_LIMIT_BYTES).rev().find(|end| page.is_char_boundary(*end));
+    &page[..end.unwrap_or_default()]
 }
 
 /// What the recorder API takes besides: other times, no `seq`, an id of the recorder's own, `null`

@@ -30,20 +30,20 @@ pub fn check(data: &[u8]) {
                 assert!(event_id::carries(row.event_id, row.timestamp));
                 assert!(month_of(row.event_id).is_some(), "every id lies in a month");
             }
-            check_written(&read, Rows::of(std::slice::from_ref(&record)));
+            check_written(&read, &Rows::of(std::slice::from_ref(&record)));
         }
         Content::Page { .. } => panic!("a page on the events topic"),
         Content::Unreadable(reason) => assert!(Unreadable::CLASSES.contains(&reason.class())),
     }
 }
 
-fn check_written(record: &EventsRecord<'_>, rows: Rows) {
+fn check_written(record: &EventsRecord<'_>, rows: &Rows) {
     let whole = record.encode(usize::MAX).expect("there is no limit");
     let [whole] = whole.as_slice() else { panic!("{} records without a limit", whole.len()) };
     assert_eq!(EventsRecord::decode(&whole.value).as_ref().ok(), Some(record));
     if let Ok(pieces) = record.encode(VALUE_LIMIT_BYTES) {
         assert!(pieces.iter().all(|piece| piece.value.len() <= VALUE_LIMIT_BYTES));
-        assert_eq!(Rows::of(&read_all(&pieces)), rows, "splitting changes no row");
+        assert_eq!(Rows::of(&read_all(&pieces)), *rows, "splitting changes no row");
     }
 }
 

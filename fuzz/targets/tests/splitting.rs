@@ -92,7 +92,7 @@ proptest! {
     #[test]
     fn splitting_changes_no_row(
         envelope in envelope(),
-        limit_bytes in 3_000_usize..6_000,
+        limit_bytes in 2_000_usize..4_000,
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
     ) {
         let mut body = envelope.to_string().into_bytes();
