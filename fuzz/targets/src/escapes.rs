@@ -37,9 +37,6 @@ fn check_changes(before: &[u8], after: &[u8], replaced: u64) {
     assert_eq!(before.len(), after.len(), "escapes are replaced in place");
     let (mut at, mut found) = (0, 0);
     while at < before.len() {
-        if before[at..] == after[at..] {
-            break;
-        }
         if after[at..].starts_with(br"\ufffd") && before[at..at + ESCAPE_BYTES] != *br"\ufffd" {
             found += 1;
             at += ESCAPE_BYTES;
