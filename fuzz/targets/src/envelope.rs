@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use common::event_id::carries;
 use common::limits::{RECORD_OVERHEAD_BYTES, SizeLimits};
 use common::page_hash::PageHash;
 use common::record::webstates;
@@ -62,6 +63,7 @@ pub fn check(data: &[u8]) {
             let mut body = data.to_vec();
             let envelope = envelope::read(&mut body, &RULES, NOW).expect("it was accepted");
             check_members(&envelope);
+            check_data(&envelope, data);
             check_records(&envelope, &prepared);
             check_pages(&envelope, preparation);
         }
@@ -83,8 +85,18 @@ fn check_members(envelope: &Envelope<'_>) {
     for text in user.into_iter().flatten().chain([replay.initial_url.as_ref()]) {
         assert!(!text.contains('\0'), "Postgres stores no U+0000");
     }
+    assert!(envelope.events.iter().all(|it| carries(it.event_id, it.timestamp)));
+}
+
+/// Every event's data stand in the body as they are stored, but for the escapes that Postgres
+/// cannot store.
+fn check_data(envelope: &Envelope<'_>, body: &[u8]) {
+    let mut body = body.to_vec();
+    escapes::mend_surrogates(&mut body);
+    let body = std::str::from_utf8(&body).expect("it was accepted");
+    let (body, _) = escapes::mend_nulls(body);
     for event in &envelope.events {
-        assert!(common::event_id::carries(event.event_id, event.timestamp));
+        assert!(body.contains(event.event_data.as_ref()), "{}", event.event_data);
         assert_eq!(escapes::mend_nulls(&event.event_data).1, 0);
         let data = serde_json::from_str::<&RawValue>(&event.event_data).expect("data are JSON");
         assert_eq!(data.get(), event.event_data);

@@ -2,11 +2,8 @@
 
 use common::event_id;
 use common::record::events::{EncodedRecord, EventsRecord};
-use common::record::headers::RecordHeaders;
-use common::time::Timestamp;
-use rdkafka::message::OwnedMessage;
 use serde_json::value::RawValue;
-use writer::record::{Content, NewerSchema, Record, Topic, Unreadable, month_of};
+use writer::record::{Content, Record, Topic, Unreadable, month_of};
 
 use crate::message;
 use crate::rows::Rows;
@@ -52,11 +49,9 @@ fn check_written(record: &EventsRecord<'_>, rows: &Rows) {
 /// # Panics
 /// When one of them is of a newer format.
 pub fn read_all(records: &[EncodedRecord]) -> Vec<Record> {
-    records.iter().map(|record| read(&record.value).expect("our own format")).collect()
-}
-
-fn read(value: &[u8]) -> Result<Record, NewerSchema> {
-    let headers = RecordHeaders { received_at: Timestamp::from_micros(0), traceparent: None };
-    let message: OwnedMessage = message::record(None, headers.to_kafka(), Some(value));
-    Record::read(Topic::Events, message, 0)
+    let read = |record: &EncodedRecord| {
+        let message = message::from_gateway(None, &record.value);
+        Record::read(Topic::Events, message, 0).expect("our own format")
+    };
+    records.iter().map(read).collect()
 }

@@ -1,10 +1,14 @@
 //! Kafka records, made of the bytes that libFuzzer changes.
 
-use rdkafka::Timestamp;
+use common::record::headers::RecordHeaders;
+use common::time::Timestamp;
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 
 /// The topic that the records are read from.
 pub const TOPIC: &str = "replay-events";
+
+/// When gateway and Kafka received the records.
+const RECEIVED_AT: Timestamp = Timestamp::from_micros(1_704_067_200_000_000);
 
 /// The record that a text stands for: its key, a line; its headers, a line each (`name: value`);
 /// an empty line; its value. Without the empty line it has no value, and without a first line no
@@ -19,10 +23,16 @@ pub fn read(data: &[u8]) -> OwnedMessage {
     record(key.filter(|key| !key.is_empty()), headers, rest)
 }
 
+/// A record with the headers that a gateway gives it.
+pub fn from_gateway(key: Option<&[u8]>, value: &[u8]) -> OwnedMessage {
+    let headers = RecordHeaders { received_at: RECEIVED_AT, traceparent: None };
+    record(key, headers.to_kafka(), Some(value))
+}
+
 /// A record of the first partition.
 pub fn record(key: Option<&[u8]>, headers: OwnedHeaders, value: Option<&[u8]>) -> OwnedMessage {
     let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-    let timestamp = Timestamp::CreateTime(1_704_067_200_000);
+    let timestamp = rdkafka::Timestamp::CreateTime(RECEIVED_AT.millis());
     OwnedMessage::new(value, key, TOPIC.to_owned(), timestamp, 0, 7, Some(headers))
 }
 

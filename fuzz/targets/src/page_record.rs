@@ -1,7 +1,6 @@
 //! The record of a page, as the writer reads it.
 
 use common::page_hash::PageHash;
-use common::record::headers::RecordHeaders;
 use common::record::webstates;
 use rdkafka::Message;
 use rdkafka::message::OwnedMessage;
@@ -22,11 +21,7 @@ pub fn check(data: &[u8]) {
     if let Ok(page) = webstates::decode(&value, PAGE_LIMIT_BYTES) {
         // Under the right key it must be taken: bytes that hash to a key found by chance are rare.
         let key = PageHash::of(&page).to_hex();
-        let headers = RecordHeaders {
-            received_at: common::time::Timestamp::from_micros(0),
-            traceparent: None,
-        };
-        let message = message::record(Some(key.as_bytes()), headers.to_kafka(), Some(&value));
+        let message = message::from_gateway(Some(key.as_bytes()), &value);
         assert!(check_record(message), "a page under its hash is taken");
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::sync::LazyLock;
+
 use common::page_hash::PageHash;
 use common::record::events::EncodedRecord;
 use common::time::Timestamp;
@@ -16,14 +18,15 @@ const START_MILLIS: u64 = 1_704_067_200_000;
 
 const REPLAY_ID: &str = "2237a107-3a76-4f18-887f-a033138e750e";
 
-fn rules() -> EnvelopeRules {
+/// The gateway's limits unless it is told otherwise.
+static RULES: LazyLock<EnvelopeRules> = LazyLock::new(|| {
     #[derive(clap::Parser)]
     struct Defaults {
         #[command(flatten)]
         rules: EnvelopeRules,
     }
     <Defaults as clap::Parser>::parse_from(["rules"]).rules
-}
+});
 
 /// A time within ten milliseconds, so that events share theirs.
 fn time() -> impl Strategy<Value = Value> {
@@ -96,7 +99,7 @@ proptest! {
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
     ) {
         let mut body = envelope.to_string().into_bytes();
-        let envelope = envelope::read(&mut body, &rules(), Timestamp::now()).unwrap();
+        let envelope = envelope::read(&mut body, &RULES, Timestamp::now()).unwrap();
         let whole = records(&envelope, usize::MAX);
         prop_assert_eq!(whole.len(), 1);
         let mut pieces = records(&envelope, limit_bytes);

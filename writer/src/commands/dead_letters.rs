@@ -56,7 +56,7 @@ pub enum Format {
 }
 
 /// What the list tells of a dead letter. Texts are empty where the headers do not say.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Entry {
     /// When it came to the dead letters, RFC 3339.
     pub at: String,
