@@ -2,8 +2,7 @@
 # Fuzzes the parsers of outside bytes, one after the other: `fuzz.sh [--runs N] [TARGET ...]`, by
 # default each, ten million times. Stops at the first input for which something does not hold and
 # leaves it in fuzz/artifacts. What is new in what it tries stays in the corpora of the target
-# folder; `--minimise` afterwards takes the smallest inputs of both that reach all of the code into
-# fuzz/corpus.
+# folder; `--minimise` afterwards takes those of both into fuzz/corpus that reach most of the code.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -11,6 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 readonly HANG_SECONDS=10
 # What the process may hold: the targets' own limits are some kibibytes, a decoder's window 16 MiB.
 readonly MEMORY_LIMIT_MIB=1024
+
+# Inputs kept of a target: enough to reach most of the code, few enough for a repository.
+readonly KEPT_INPUTS=60
 
 # The longest input: what the parser needs to show all that it does, so that millions can be tried.
 input_limit_bytes() {
@@ -64,9 +66,13 @@ for target in "${targets[@]}"; do
     if $minimise; then
         cp -n "$kept"/* "$grown" 2>/dev/null || true
         rm -f "$kept"/*
-        # By lines of code, not by how often each is run: some dozens of inputs, not thousands.
+        # By lines of code, not by how often each is run: some hundred inputs, not thousands.
         cargo fuzz run "${build[@]}" "$target" "$kept" "$grown" -- \
             -set_cover_merge=1 -use_counters=0 "${limits_of_target[@]}"
+        # Written in the order in which they were chosen, what reaches most first.
+        mapfile -t surplus < <(find "$kept" -type f -printf '%T@ %p\n' | sort -n |
+            tail -n +$((KEPT_INPUTS + 1)) | cut -d ' ' -f 2-)
+        rm -f "${surplus[@]}"
     else
         cargo fuzz run "${build[@]}" "$target" "$grown" "$kept" -- \
             -runs="$runs" -print_final_stats=1 "${speed[@]}" "${limits_of_target[@]}"
