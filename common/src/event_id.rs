@@ -119,4 +119,31 @@ mod tests {
         assert!(!carries(version_four, at));
         assert!(!carries(from_seq(REPLAY, time("1704067200124"), 0), at));
     }
+
+    /// The largest millisecond that the 48 bits of an id hold.
+    const MILLIS_MAX: i64 = (1 << 48) - 1;
+
+    proptest::proptest! {
+        #[test]
+        fn an_id_carries_its_time_and_its_order(
+            micros in 0..=MILLIS_MAX * 1_000,
+            order: u64,
+            data: String,
+        ) {
+            let at = Timestamp::from_micros(micros);
+            let next = order.wrapping_add(1);
+            let counted = [order, next].map(|seq| from_seq(REPLAY, at, seq));
+            let uncounted =
+                [order, next].map(|ordinal| from_content(REPLAY, at, ordinal, "click", &data));
+            for ids in [counted, uncounted] {
+                for id in ids {
+                    proptest::prop_assert!(carries(id, at));
+                    proptest::prop_assert_eq!(millis(id), at.millis());
+                    proptest::prop_assert_eq!(Uuid::try_parse(&id.to_string()).ok(), Some(id));
+                }
+                let wraps = next % ORDER_MODULUS == 0;
+                proptest::prop_assert_eq!(ids[0] < ids[1], !wraps);
+            }
+        }
+    }
 }

@@ -108,4 +108,15 @@ mod tests {
         assert_eq!("e3b0".parse::<PageHash>(), Err(NotAPageHash));
         assert_eq!("g".repeat(64).parse::<PageHash>(), Err(NotAPageHash));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_hash_written_is_read_back(content: Vec<u8>) {
+            let hash = PageHash::of(&content);
+            proptest::prop_assert_eq!(hash.to_string().parse(), Ok(hash));
+            proptest::prop_assert_eq!(hash.to_hex().to_uppercase().parse(), Ok(hash));
+            let json = serde_json::to_string(&hash).unwrap();
+            proptest::prop_assert_eq!(serde_json::from_str::<PageHash>(&json).unwrap(), hash);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! resolution of Postgres' `timestamptz`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -18,6 +19,9 @@ const MICROS_PER_MILLI: i64 = 1_000;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where Postgres begins to count.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// The microseconds since 1970 of the years 0000 to 9999 in UTC, which RFC 3339 can write.
+const RFC3339_MICROS: RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
 
 /// A point in time: whole microseconds since 1970-01-01T00:00:00Z, whatever was finer cut off.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
@@ -77,14 +81,17 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0) as f64 / 1e6
     }
 
-    /// Reads RFC 3339 text, cut (not rounded) at the microsecond.
+    /// Reads RFC 3339 text, cut (not rounded) at the microsecond. Refuses what an offset moves
+    /// out of the years that four digits can name: it could not be written as such text again.
     ///
     /// # Errors
     /// [`TimestampError::NotRfc3339`].
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimestampError> {
         DateTime::parse_from_rfc3339(text)
+            .ok()
             .map(|time| Self(time.timestamp_micros()))
-            .map_err(|_| TimestampError::NotRfc3339)
+            .filter(|time| RFC3339_MICROS.contains(&time.0))
+            .ok_or(TimestampError::NotRfc3339)
     }
 
     /// Reads a JSON value as the recorder API does: RFC 3339 text, or milliseconds since 1970 as
@@ -222,16 +229,26 @@ mod tests {
         check(r#""2024-01-01T00:00:00.1239999Z""#, Ok(1_704_067_200_123_999));
         check(r#""2024-01-01T01:00:00+01:00""#, Ok(1_704_067_200_000_000));
         check(r#""2024-01-01""#, Err(TimestampError::NotRfc3339));
+        check(r#""0000-01-01T00:00:00Z""#, Ok(-62_167_219_200_000_000));
+        check(r#""0000-01-01T00:00:00+00:01""#, Err(TimestampError::NotRfc3339));
+        check(r#""9999-12-31T23:59:59.999999Z""#, Ok(253_402_300_799_999_999));
+        check(r#""9999-12-31T23:59:59-00:01""#, Err(TimestampError::NotRfc3339));
         check("true", Err(TimestampError::NotATime));
         check("null", Err(TimestampError::NotATime));
     }
 
     proptest::proptest! {
         #[test]
-        fn json_written_is_read_back_unchanged(micros in -4_000_000_000_000_000_i64..=8_000_000_000_000_000) {
+        fn json_written_is_read_back_unchanged(micros in -i64::MAX..=i64::MAX) {
             let time = Timestamp::from_micros(micros);
             let json = serde_json::to_string(&time).unwrap();
             proptest::prop_assert_eq!(Timestamp::from_json(&json), Ok(time));
+        }
+
+        #[test]
+        fn rfc3339_written_is_read_back_unchanged(micros in RFC3339_MICROS) {
+            let time = Timestamp::from_micros(micros);
+            proptest::prop_assert_eq!(Timestamp::parse_rfc3339(&time.to_string()), Ok(time));
             let text = format!("\"{time}\"");
             proptest::prop_assert_eq!(Timestamp::from_json(&text), Ok(time));
         }

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Checks everything: formatting, lints, and all tests against the real Kafka and Postgres.
-# `--full` adds the tests that take long.
+# `--full` adds the tests that take long, and fuzzing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source deploy/local/prerequisites.sh
 
 readonly SLOWEST_SHOWN=15
+readonly FUZZ_RUNS=1000000
 
 # What is tested is what is shipped, and places at which tests may break it.
 readonly TESTED_FEATURES=common/failpoints
@@ -16,9 +17,13 @@ usage() {
 }
 
 selection=()
+fuzzing=false
 for argument in "$@"; do
     case $argument in
-        --full) selection=(--include-ignored) ;;
+        --full)
+            selection=(--include-ignored)
+            fuzzing=true
+            ;;
         *) usage ;;
     esac
 done
@@ -50,6 +55,11 @@ cargo test --workspace --lib --bins --tests --features "$TESTED_FEATURES" --no-f
 
 step "examples in the documentation"
 cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/null || passed=false
+
+if $fuzzing; then
+    step "fuzzing, $FUZZ_RUNS inputs a target"
+    deploy/local/fuzz.sh --runs $FUZZ_RUNS || passed=false
+fi
 
 step "slowest tests"
 sed -n 's/^test \(.*\) \.\.\. .*<\([0-9.]*\)s>$/\2 s\t\1/p' "$times" | sort -rn |

@@ -6,6 +6,7 @@ use common::kafka::{KafkaOptions, is_confirmed, unique_client_id};
 use common::limits::SizeLimits;
 use common::record::headers::{
     ERROR_CLASS, ERROR_EVENTS, ERROR_MESSAGE, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC,
+    readable,
 };
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
@@ -132,7 +133,7 @@ pub(crate) async fn deliver(
 }
 
 /// The original's headers, without those of an earlier time in the dead letters, and why.
-fn dead_letter_headers(message: &OwnedMessage, reason: &Reason) -> OwnedHeaders {
+pub fn dead_letter_headers(message: &OwnedMessage, reason: &Reason) -> OwnedHeaders {
     let partition = message.partition().to_string();
     let offset = message.offset().to_string();
     let mut headers = original_headers(message)
@@ -147,9 +148,9 @@ fn dead_letter_headers(message: &OwnedMessage, reason: &Reason) -> OwnedHeaders 
     headers
 }
 
-/// The headers that a record had before it went to the dead letters.
-pub(crate) fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
-    use rdkafka::message::Headers;
+/// The headers that a record had before it went to the dead letters, but for those whose names
+/// cannot be read.
+pub fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
     const OURS: [&str; 6] = [
         ERROR_CLASS,
         ERROR_MESSAGE,
@@ -158,7 +159,7 @@ pub(crate) fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
         ORIGINAL_PARTITION,
         ORIGINAL_OFFSET,
     ];
-    let originals = message.headers().into_iter().flat_map(Headers::iter);
+    let originals = message.headers().into_iter().flat_map(readable);
     originals
         .filter(|header| !OURS.contains(&header.key))
         .fold(OwnedHeaders::new(), OwnedHeaders::insert)

@@ -178,6 +178,32 @@ mod tests {
         }
     }
 
+    /// The places that a dead letter's header names.
+    fn places(text: &str) -> BTreeSet<usize> {
+        let ranges = text.split(',').filter(|range| !range.is_empty()).flat_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            first.parse::<usize>().unwrap()..=last.parse().unwrap()
+        });
+        ranges.collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn ranges_written_name_the_same_places(
+            ranges in proptest::collection::vec((0_usize..50, 0_usize..10), 0..10),
+        ) {
+            let ranges: Vec<_> =
+                ranges.into_iter().map(|(start, length)| start..start + length).collect();
+            let expected: BTreeSet<usize> = ranges.iter().cloned().flatten().collect();
+            let text = ranges_text(ranges);
+            proptest::prop_assert_eq!(places(&text), expected);
+            // Neither overlapping nor touching: as short as it can be.
+            let numbers: Vec<usize> =
+                text.split([',', '-']).filter_map(|number| number.parse().ok()).collect();
+            proptest::prop_assert!(numbers.is_sorted_by(|a, b| a < b));
+        }
+    }
+
     #[test]
     fn places_are_written_as_ranges() {
         fn check(ranges: &[(usize, usize)], expected: &str) {

@@ -352,6 +352,79 @@ mod tests {
         }
     }
 
+    fn time() -> impl Strategy<Value = Timestamp> {
+        (0_i64..4_000_000_000_000_000).prop_map(Timestamp::from_micros)
+    }
+
+    prop_compose! {
+        fn any_user()(
+            user_id: u128,
+            email: Option<String>,
+            name: Option<String>,
+            created_at in prop::option::of(time()),
+        ) -> User<'static> {
+            User {
+                user_id: Uuid::from_u128(user_id),
+                email: email.map(Into::into),
+                name: name.map(Into::into),
+                created_at,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn any_replay()(
+            replay_id: u128,
+            initial_url: String,
+            start_time in time(),
+            end_time in prop::option::of(time()),
+            user in any_user(),
+        ) -> Replay<'static> {
+            let replay_id = Uuid::from_u128(replay_id);
+            Replay { replay_id, initial_url: initial_url.into(), start_time, end_time, user }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_written_is_read_back(
+            replay in any_replay(),
+            as_of in time(),
+            events in prop::collection::vec((any::<Option<u64>>(), time(), any::<String>()), 0..5),
+            pages in prop::collection::vec((any::<[u8; 4]>(), time()), 0..5),
+        ) {
+            let events: Vec<_> = events
+                .into_iter()
+                .map(|(seq, at, text)| (seq, at, serde_json::to_string(&text).unwrap()))
+                .collect();
+            let record = EventsRecord {
+                as_of,
+                events: events
+                    .iter()
+                    .map(|(seq, timestamp, event_data)| Event {
+                        event_id: event_id::from_seq(replay.replay_id, *timestamp, 1),
+                        seq: *seq,
+                        timestamp: *timestamp,
+                        event_type: "click",
+                        event_data,
+                        webstate_hash: seq.map(|seq| PageHash::of(&seq.to_be_bytes())),
+                    })
+                    .collect(),
+                webstates: pages
+                    .iter()
+                    .map(|(page, captured_at)| Sighting {
+                        html_hash: PageHash::of(page),
+                        captured_at: *captured_at,
+                    })
+                    .collect(),
+                replay,
+            };
+            let encoded = record.encode(usize::MAX).unwrap();
+            prop_assert_eq!(encoded.len(), 1);
+            prop_assert_eq!(&EventsRecord::decode(&encoded[0].value).unwrap(), &record);
+        }
+    }
+
     #[test]
     fn an_envelope_without_events_is_one_record() {
         let pieces = record(vec![], vec![]).encode(10_000).unwrap();

@@ -1,5 +1,7 @@
 //! Record headers: what a consumer needs without parsing the value.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 
 use super::{OLDEST_READABLE_SCHEMA_VERSION, SCHEMA_VERSION};
@@ -89,11 +91,19 @@ impl RecordHeaders {
 
 /// The text of the last header of that name.
 pub fn text<'a, H: Headers>(headers: Option<&'a H>, name: &str) -> Option<&'a str> {
-    headers?
-        .iter()
+    readable(headers?)
         .filter(|header| header.key == name)
         .last()
         .and_then(|header| std::str::from_utf8(header.value?).ok())
+}
+
+/// The headers whose names are UTF-8, in order. Anything may stand in a record, but rdkafka hands
+/// out names as `&str` and panics on others; without this one such record would end every writer
+/// that reads it.
+pub fn readable<H: Headers>(headers: &H) -> impl Iterator<Item = Header<'_, &[u8]>> {
+    // Reading changes nothing, so there is nothing that a panic could leave half done.
+    let read = |place| catch_unwind(AssertUnwindSafe(|| headers.try_get(place)));
+    (0..headers.count()).filter_map(move |place| read(place).ok().flatten())
 }
 
 #[cfg(test)]
@@ -115,6 +125,35 @@ mod tests {
         assert_eq!(RecordHeaders::from_kafka(Some(&headers.to_kafka())), Ok(headers));
     }
 
+    /// Headers of which the first has a name that is not UTF-8, as rdkafka hands them out.
+    struct AfterAnUnreadableName {
+        name: Vec<u8>,
+        others: OwnedHeaders,
+    }
+
+    impl Headers for AfterAnUnreadableName {
+        fn count(&self) -> usize {
+            1 + self.others.count()
+        }
+
+        fn try_get(&self, place: usize) -> Option<Header<'_, &[u8]>> {
+            match place.checked_sub(1) {
+                Some(place) => self.others.try_get(place),
+                None => {
+                    let key = std::str::from_utf8(&self.name).unwrap();
+                    Some(Header { key, value: None })
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_hides_no_other_header() {
+        let headers = AfterAnUnreadableName { name: vec![0xff], others: schema("1") };
+        assert!(RecordHeaders::from_kafka(Some(&headers)).is_ok());
+        assert_eq!(readable(&headers).count(), headers.count() - 1);
+    }
+
     #[test]
     fn a_newer_format_is_told_apart_from_a_broken_one() {
         fn check(headers: Option<&OwnedHeaders>, expected: &HeaderError) {
@@ -126,5 +165,18 @@ mod tests {
         check(None, &HeaderError::Malformed { name: SCHEMA });
         let only_schema = OwnedHeaders::new().insert(Header { key: SCHEMA, value: Some("1") });
         check(Some(&only_schema), &HeaderError::Malformed { name: RECEIVED_AT });
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn headers_written_are_read_back(
+            micros in 0_i64..253_402_300_800_000_000,
+            traceparent: Option<String>,
+        ) {
+            let received_at = Timestamp::from_micros(micros);
+            let headers = RecordHeaders { received_at, traceparent };
+            let read = RecordHeaders::from_kafka(Some(&headers.to_kafka()));
+            proptest::prop_assert_eq!(read, Ok(headers));
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! The keys file: JSON, replaced as a whole, edited under a lock.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use common::time::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tempfile::NamedTempFile;
 
 use super::KeyHash;
@@ -28,10 +29,15 @@ pub struct KeyEntry {
     /// Hash of the key.
     pub sha256: KeyHash,
     /// When it was made.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "write_rfc3339", deserialize_with = "read_rfc3339")]
     pub created_at: Timestamp,
     /// When it was disabled; until then it is valid.
-    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "rfc3339_if_any")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "write_rfc3339_if_any",
+        deserialize_with = "read_rfc3339_if_any"
+    )]
     pub disabled_at: Option<Timestamp>,
 }
 
@@ -186,18 +192,32 @@ fn replace(path: &Path, file: &KeysFile) -> io::Result<()> {
     Ok(())
 }
 
-fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+fn write_rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(time)
 }
 
-fn rfc3339_if_any<S: Serializer>(
+fn write_rfc3339_if_any<S: Serializer>(
     time: &Option<Timestamp>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     match time {
-        Some(time) => rfc3339(time, serializer),
+        Some(time) => write_rfc3339(time, serializer),
         None => serializer.serialize_none(),
     }
+}
+
+/// Only what [`write_rfc3339`] writes: a number may be a time that RFC 3339 has no text for, and
+/// the next change would leave a file that cannot be read.
+fn read_rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let text = Cow::<str>::deserialize(deserializer)?;
+    Timestamp::parse_rfc3339(&text).map_err(de::Error::custom)
+}
+
+fn read_rfc3339_if_any<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<Cow<'_, str>>::deserialize(deserializer)?;
+    text.map(|text| Timestamp::parse_rfc3339(&text).map_err(de::Error::custom)).transpose()
 }
 
 #[cfg(test)]
@@ -237,6 +257,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_a_time_that_cannot_be_written_is_not_read() {
+        let sha256 = "0".repeat(64);
+        let parse = |created_at: &str, disabled_at: &str| {
+            let file = format!(
+                r#"{{"keys":[{{"name":"shop","sha256":"{sha256}","created_at":{created_at},
+                "disabled_at":{disabled_at}}}]}}"#
+            );
+            KeysFile::parse(Path::new("keys.json"), file.as_bytes()).is_ok()
+        };
+        let (writable, year_10000) = (r#""2024-01-01T00:00:00Z""#, "253402300800000");
+        assert!(parse(writable, writable));
+        assert!(parse(writable, "null"));
+        assert!(!parse(year_10000, "null"));
+        assert!(!parse(writable, year_10000));
+    }
+
+    #[test]
     fn a_change_that_fails_leaves_the_file_as_it_was() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.json");
@@ -266,5 +303,26 @@ mod tests {
             }
         });
         assert_eq!(KeysFile::read(&path).unwrap().keys.len(), 8);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_file_written_is_read_back(
+            keys in proptest::collection::vec(
+                (".*", ".*", 0_i64..1 << 55, proptest::option::of(0_i64..1 << 55)),
+                0..5,
+            ),
+        ) {
+            let keys = keys.into_iter().map(|(name, key, created_at, disabled_at)| KeyEntry {
+                name,
+                sha256: KeyHash::of(&key),
+                created_at: time(created_at),
+                disabled_at: disabled_at.map(time),
+            });
+            let file = KeysFile { keys: keys.collect() };
+            let written = serde_json::to_vec_pretty(&file).unwrap();
+            let read = KeysFile::parse(Path::new("keys.json"), &written).unwrap();
+            proptest::prop_assert_eq!(read, file);
+        }
     }
 }

@@ -55,22 +55,32 @@ pub enum Format {
     Json,
 }
 
-/// What the list tells of a dead letter.
+/// What the list tells of a dead letter. Texts are empty where the headers do not say.
 #[derive(Debug, Serialize)]
-struct Entry {
-    at: String,
-    class: String,
-    message: String,
-    events: Option<String>,
-    original_topic: String,
-    original_partition: Option<i32>,
-    original_offset: Option<i64>,
-    key: String,
-    bytes: usize,
+pub struct Entry {
+    /// When it came to the dead letters, RFC 3339.
+    pub at: String,
+    /// The name of its error.
+    pub class: String,
+    /// The same for a person.
+    pub message: String,
+    /// Which of its events could not be written; none when the record could not be read.
+    pub events: Option<String>,
+    /// The topic that it was read from.
+    pub original_topic: String,
+    /// Its partition there.
+    pub original_partition: Option<i32>,
+    /// Its offset there.
+    pub original_offset: Option<i64>,
+    /// Its key, as text.
+    pub key: String,
+    /// How large its value is.
+    pub bytes: usize,
 }
 
 impl Entry {
-    fn of(message: &OwnedMessage) -> Self {
+    /// Reads a dead letter's headers.
+    pub fn of(message: &OwnedMessage) -> Self {
         let header = |name| text(message.headers(), name).unwrap_or_default().to_owned();
         Self {
             at: came_at(message).map(|at| at.to_string()).unwrap_or_default(),

@@ -116,15 +116,19 @@ fn next_chunk(scan: &mut Scan) -> anyhow::Result<(Vec<OwnedMessage>, TopicPartit
     Ok((chunk, reached))
 }
 
+/// Which of `topics` a dead letter came from, if its headers name one of them.
+pub fn origin<'a>(topics: &'a [String], message: &OwnedMessage) -> Option<&'a str> {
+    let named = text(message.headers(), ORIGINAL_TOPIC)?;
+    topics.iter().map(String::as_str).find(|topic| *topic == named)
+}
+
 async fn send_back(
     producer: &FutureProducer,
     selection: &Selection,
     message: &OwnedMessage,
 ) -> anyhow::Result<()> {
     let topics = [selection.topics.events(), selection.topics.webstates()];
-    let Some(topic) = text(message.headers(), ORIGINAL_TOPIC)
-        .filter(|topic| topics.iter().any(|known| known == topic))
-    else {
+    let Some(topic) = origin(&topics, message) else {
         bail!(
             "the dead letter at {}/{} does not say which of {topics:?} it came from",
             message.partition(),

@@ -47,7 +47,7 @@ pub struct Selection {
 
 impl Selection {
     /// Whether a dead letter is meant.
-    pub(super) fn takes(&self, message: &OwnedMessage) -> bool {
+    pub fn takes(&self, message: &OwnedMessage) -> bool {
         let class = text(message.headers(), ERROR_CLASS).unwrap_or_default();
         let came_at = came_at(message);
         (self.class.is_empty() || self.class.iter().any(|wanted| wanted == class))
