@@ -8,6 +8,10 @@ source deploy/local/prerequisites.sh
 readonly SLOWEST_SHOWN=15
 readonly FUZZ_RUNS=1000000
 
+# The short fault run: every kind of fault at least once.
+readonly FAULT_RUN_SEED=4
+readonly FAULT_RUN_MINUTES=4
+
 # What is tested is what is shipped, and places at which tests may break it.
 readonly TESTED_FEATURES=common/failpoints
 
@@ -47,14 +51,19 @@ step tests
 # programs when they run, not to the compiler: so nothing is built differently for it.
 host=$(rustc --version --verbose | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export "CARGO_TARGET_${host}_RUNNER=env RUSTC_BOOTSTRAP=1"
-times=$(mktemp)
-trap 'rm -f "$times"' EXIT
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+times=$scratch/times
 passed=true
 cargo test --workspace --lib --bins --tests --features "$TESTED_FEATURES" --no-fail-fast -- \
     -Z unstable-options --report-time "${selection[@]}" </dev/null | tee "$times" || passed=false
 
 step "examples in the documentation"
 cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/null || passed=false
+
+step "a short fault run"
+PROFILE=dev deploy/local/chaos.sh --seed $FAULT_RUN_SEED --minutes $FAULT_RUN_MINUTES \
+    --recorders 10 --speed 2 --ledger "$scratch/ledger.jsonl" </dev/null || passed=false
 
 if $fuzzing; then
     step "fuzzing, $FUZZ_RUNS inputs a target"
