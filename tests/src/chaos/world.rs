@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use super::kind::{GATEWAYS, WRITERS};
 use super::links::Links;
 use super::roster::Roster;
+use crate::ledger::REFUSE_UNWRITABLE;
 use crate::stack::cluster::Cluster;
 use crate::stack::replicated::{ReplicatedPostgres, TABLE_SPACE};
 use crate::stack::service::{Service, ServiceBuilder};
@@ -28,10 +29,6 @@ const SYNC_WITHIN: Duration = Duration::from_secs(60);
 
 /// The writers' statement time-out: short, as waiting for it is part of some faults.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The events that Postgres refuses to hold.
-const REFUSED_EVENTS: &str =
-    "ALTER TABLE events ADD CONSTRAINT refused CHECK (event_type <> 'unwritable')";
 
 /// What the services of a fault run are told besides where things are. Time-outs are shorter than
 /// the defaults, so that in a few seconds each of them has its turn.
@@ -110,7 +107,7 @@ impl World {
         let reporters_database_url = url_by(&links.reporters_postgres);
         let questions = url_by(&links.questions_postgres);
         let environment = Environment::at(&folder, cluster.brokers(), questions).await?;
-        postgres::connect(&direct).await?.batch_execute(REFUSED_EVENTS).await?;
+        postgres::connect(&direct).await?.batch_execute(REFUSE_UNWRITABLE).await?;
         postgres.add_standby().await?;
         let world = Arc::new(Self {
             roster: Roster::default(),

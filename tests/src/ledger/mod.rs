@@ -45,6 +45,10 @@ pub use line::{Line, Outcome, Sent, SentEvent, SentPage, Settled};
 pub use read::{ReadError, read};
 pub use write::Ledger;
 
-/// The type of events that a database refuses which was told to: `CHECK (event_type <>
-/// 'unwritable')`. Poison by construction.
+/// The type of events that a database refuses once [`REFUSE_UNWRITABLE`] has told it to: poison by
+/// construction.
 pub const UNWRITABLE_EVENT_TYPE: &str = "unwritable";
+
+/// Has a database refuse events of [`UNWRITABLE_EVENT_TYPE`].
+pub const REFUSE_UNWRITABLE: &str =
+    "ALTER TABLE events ADD CONSTRAINT writable CHECK (event_type <> 'unwritable')";

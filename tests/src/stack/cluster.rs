@@ -38,9 +38,6 @@ replica.socket.timeout.ms=5000
 controlled.shutdown.enable=true
 ";
 
-/// `broker.session.timeout.ms`: how long the controller waits for a broker's sign of life.
-pub const BROKER_SESSION_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How long a broker may take to stop in good order.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 /// How long one question to the brokers may take.

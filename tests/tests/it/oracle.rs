@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use common::time::Timestamp;
 use indicatif::ProgressBar;
 use tests::fleet::{self, FleetOptions, Report, Speed, Unruliness};
-use tests::ledger::{Ledger, UNWRITABLE_EVENT_TYPE};
+use tests::ledger::{Ledger, REFUSE_UNWRITABLE};
 use tests::oracle::accounts::{Audit, GatewayAccounts};
 use tests::oracle::{self, Clause, Subject, Verdict};
 use tests::recordings::{self, Cast, CloneOptions};
@@ -30,11 +30,7 @@ struct Trial {
 impl Trial {
     async fn begin() -> Result<Self> {
         let environment = Environment::new(Stack::shared().await?).await?;
-        let constraint = format!(
-            "ALTER TABLE events ADD CONSTRAINT writable \
-             CHECK (event_type <> '{UNWRITABLE_EVENT_TYPE}')"
-        );
-        environment.sql().await?.batch_execute(&constraint).await?;
+        environment.sql().await?.batch_execute(REFUSE_UNWRITABLE).await?;
         let ledger_path = environment.folder().join("ledger.jsonl");
         let ledger = Arc::new(Ledger::create(&ledger_path)?);
         Ok(Self { environment, ledger, ledger_path })
