@@ -10,8 +10,9 @@ use ingest_gateway::options::{Command, GatewayOptions, ServeOptions};
 use ingest_gateway::serve::{self, Ended, Listeners};
 
 /// The system's allocator keeps much of what bodies of all sizes leave behind, spread over its
-/// arenas: measured, a quarter more memory at the limits of bytes in flight. Kafka's client uses
-/// this one too.
+/// arenas: measured, a quarter more memory at the limits of bytes in flight. Kafka's client keeps to
+/// the system's: with this one in its place, libraries that come before all others (`LD_PRELOAD`)
+/// hang.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -37,23 +37,30 @@ pub(super) async fn supervise(
     ends
 }
 
-/// Starts the service of a track again if it has ended; says how it did.
+/// Starts the service of a track again if it has ended, or a fault could not; says how it did.
 async fn revive(world: &World, track: Track) -> Option<String> {
     let name = match track {
         Track::Gateway(number) => gateway(number),
         Track::Writer(number) => writer(number),
         _ => return None,
     };
-    let service = world.roster.get(&name).ok()?;
-    let status = service.process().exit_status().ok()??;
-    let log = service.log();
-    let lines: Vec<_> = log.lines().collect();
-    let end = lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n");
+    let ended = match world.roster.get(&name) {
+        Ok(service) => {
+            let status = service.process().exit_status().ok()??;
+            let log = service.log();
+            let lines: Vec<_> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n");
+            format!("{name} ended by itself: {status}\n{end}")
+        }
+        Err(_) => format!("{name} was not started again"),
+    };
     let started = match track {
         Track::Gateway(number) => world.start_gateway(number, &[]).await,
         Track::Writer(number) => world.start_writer(number).await,
         _ => return None,
     };
-    let again = started.err().map(|error| format!("; not started again: {error:#}"));
-    Some(format!("{name} ended by itself: {status}{}\n{end}", again.unwrap_or_default()))
+    Some(match started {
+        Ok(_) => ended,
+        Err(error) => format!("{ended}\nnor could it be started: {error:#}"),
+    })
 }
