@@ -25,9 +25,10 @@ const CHUNK_RECORDS: usize = 300;
 /// Batches close by what they hold, not by age: so that all that there may be are full.
 const BATCH_AGE_MS: &str = "5000";
 
-/// Two lanes hold two batches each, of 10,000 rows or 8 MiB: so many events only when all four
-/// are full or nearly so.
-const HELD_EVENTS: f64 = 30_000.0;
+/// A lane holds two batches of 10,000 rows or 8 MiB: so many events only when both are full or
+/// nearly so. The other lane may have none: partitions are shared out by their number, whatever is
+/// in them, and it may have those of page states.
+const HELD_EVENTS: f64 = 15_000.0;
 
 /// More than the writer holds by its settings: 4 MiB ahead for each of 12 partitions and 2 lanes,
 /// and 4 batches of 8 MiB, which is 128 MiB, at 770 bytes an event.
