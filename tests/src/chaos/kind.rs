@@ -121,6 +121,39 @@ impl Trouble {
     }
 }
 
+/// Which parts a troubled connection lies between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// Recorders and a gateway.
+    RecordersAndGateway,
+    /// Gateways and a broker.
+    GatewaysAndBroker,
+    /// Writers and a broker.
+    WritersAndBroker,
+    /// Brokers and one of them.
+    Brokers,
+    /// Writers and Postgres.
+    WritersAndPostgres,
+    /// Reporters and Postgres.
+    ReportersAndPostgres,
+}
+
+impl Between {
+    const ALL: [Self; 6] = [
+        Self::RecordersAndGateway,
+        Self::GatewaysAndBroker,
+        Self::WritersAndBroker,
+        Self::Brokers,
+        Self::WritersAndPostgres,
+        Self::ReportersAndPostgres,
+    ];
+
+    /// Which a fault's target stands for.
+    pub fn of(target: usize) -> Self {
+        Self::ALL[target % Self::ALL.len()]
+    }
+}
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -259,8 +292,11 @@ impl Kind {
             | Self::SerializationFailure
             | Self::DiskFull
             | Self::FailOver => vec![Track::Postgres],
-            // Between brokers it is Kafka's business as well.
-            Self::Network(_) => vec![Track::Kafka, Track::Network],
+            Self::Network(_) => match Between::of(target) {
+                // A broker that the others do not reach is as good as gone.
+                Between::Brokers => vec![Track::Kafka, Track::Network],
+                _ => vec![Track::Network],
+            },
             Self::Churn | Self::PreviousWriter => vec![Track::Group],
             Self::Poison => vec![Track::Stream],
             Self::RollingRestart => [Track::Kafka, Track::Postgres, Track::Group]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use super::kind::GATEWAYS;
+use super::kind::{Between, GATEWAYS};
 use crate::stack::cluster::{BROKERS, Listener, Listeners};
 use crate::stack::ports::free_port;
 use crate::stack::toxiproxy::{Proxy, Toxiproxy};
@@ -76,15 +76,16 @@ impl Links {
         Ok((links, listeners, gateway_addresses))
     }
 
-    /// Those that a fault may disturb.
-    pub(super) fn all(&self) -> Vec<&Proxy> {
-        self.gateways
-            .iter()
-            .chain(&self.gateways_brokers)
-            .chain(&self.writers_brokers)
-            .chain(&self.between_brokers)
-            .chain([&self.writers_postgres, &self.reporters_postgres])
-            .collect()
+    /// Those between two parts.
+    pub(super) fn between(&self, parts: Between) -> &[Proxy] {
+        match parts {
+            Between::RecordersAndGateway => &self.gateways,
+            Between::GatewaysAndBroker => &self.gateways_brokers,
+            Between::WritersAndBroker => &self.writers_brokers,
+            Between::Brokers => &self.between_brokers,
+            Between::WritersAndPostgres => std::slice::from_ref(&self.writers_postgres),
+            Between::ReportersAndPostgres => std::slice::from_ref(&self.reporters_postgres),
+        }
     }
 
     /// What gateways begin with to find the brokers.

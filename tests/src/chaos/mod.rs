@@ -156,6 +156,7 @@ impl Chaos {
         Ok(Report {
             fleet,
             faults: results,
+            kinds: options.kinds,
             left_out,
             seen,
             ended_by_themselves,

@@ -19,6 +19,8 @@ pub struct Report {
     pub(super) fleet: fleet::Report,
     /// The faults and how they came out.
     pub(super) faults: Vec<Result>,
+    /// The kinds that were asked for and can be had.
+    pub(super) kinds: Vec<Kind>,
     /// Kinds that could not be had, and why.
     pub(super) left_out: Vec<(Kind, &'static str)>,
     /// What the processes said of themselves.
@@ -42,15 +44,17 @@ struct Tally {
 impl Report {
     /// Whether every promise was kept and every kind of fault happened.
     pub fn is_clean(&self) -> bool {
+        let tallies = self.tallies();
         self.verdict.is_clean()
             && self.flows.is_ok()
             && self.seen.complaint_count == 0
             && self.ended_by_themselves.is_empty()
-            && self.tallies().values().all(|tally| tally.happened > 0)
+            && self.kinds.iter().all(|kind| tallies.get(kind).is_some_and(|it| it.happened > 0))
     }
 
     fn tallies(&self) -> BTreeMap<Kind, Tally> {
-        let mut tallies: BTreeMap<Kind, Tally> = BTreeMap::new();
+        let none = |kind: &Kind| (*kind, Tally::default());
+        let mut tallies: BTreeMap<Kind, Tally> = self.kinds.iter().map(none).collect();
         for result in &self.faults {
             let tally = tallies.entry(result.fault.kind).or_default();
             match result.happened {

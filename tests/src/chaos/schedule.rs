@@ -16,10 +16,10 @@ use super::kind::{Kind, Track};
 use crate::recordings::seed;
 
 /// The pause between two faults on the busiest track, on average.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(3);
+const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
 /// By what pauses differ from their average.
 const PAUSE_SPREAD: std::ops::Range<f64> = 0.3..1.7;
-/// Targets are drawn from so many: whatever of two or three there is, each is as likely.
+/// Targets are drawn from so many: whatever of two, three or six there is, each is as likely.
 const TARGETS: usize = 6;
 
 /// One fault of a schedule.

@@ -38,7 +38,7 @@ pub(super) async fn supervise(
 }
 
 /// Starts the service of a track again if it has ended, or a fault could not; says how it did.
-async fn revive(world: &World, track: Track) -> Option<String> {
+pub(super) async fn revive(world: &World, track: Track) -> Option<String> {
     let name = match track {
         Track::Gateway(number) => gateway(number),
         Track::Writer(number) => writer(number),

@@ -6,7 +6,7 @@ use rand::seq::IndexedRandom;
 use tokio::net::TcpStream;
 
 use super::{Happened, Scene};
-use crate::chaos::kind::Trouble;
+use crate::chaos::kind::{Between, Trouble};
 use crate::stack::toxiproxy::Toxic;
 
 /// How long it lasts, in seconds.
@@ -17,10 +17,10 @@ const DELAY_MS: std::ops::Range<u64> = 50..1_500;
 const SLOW_KILOBYTES: std::ops::Range<u64> = 1..30;
 
 pub(super) async fn trouble(scene: &mut Scene<'_>, trouble: Trouble) -> Result<Happened> {
-    let links = scene.world.links.all();
+    let links = scene.world.links.between(Between::of(scene.target));
     let (milliseconds, kilobytes) =
         (scene.choices.random_range(DELAY_MS), scene.choices.random_range(SLOW_KILOBYTES));
-    let Some(link) = links.choose(&mut scene.choices).copied() else {
+    let Some(link) = links.choose(&mut scene.choices) else {
         anyhow::bail!("there are no connections");
     };
     let toxic = match trouble {
