@@ -37,6 +37,10 @@ struct Options {
     #[arg(long)]
     no_overlap: bool,
 
+    /// How long what lasts (a freeze, a cut) does, against its own time: below 1 for short runs.
+    #[arg(long, default_value_t = 1.0)]
+    duration_scale: f64,
+
     /// Recorders at work at once.
     #[arg(long, default_value = "40")]
     recorders: NonZeroUsize,
@@ -62,6 +66,8 @@ impl CheckOptions for Options {
     fn check(&self, problems: &mut Problems) {
         let minutes = (0.01..=10_000.0).contains(&self.minutes);
         problems.require(minutes, "--minutes must lie between 0.01 and 10000");
+        let scale = (0.01..=10.0).contains(&self.duration_scale);
+        problems.require(scale, "--duration-scale must lie between 0.01 and 10");
     }
 }
 
@@ -73,6 +79,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         length: Duration::from_secs_f64(options.minutes * 60.0),
         kinds: options.faults.unwrap_or_else(Kind::all),
         overlap: if options.no_overlap { Overlap::None } else { Overlap::Any },
+        duration_scale: options.duration_scale,
         recorders: options.recorders,
         speed: options.speed,
         ledger: options.ledger,

@@ -90,6 +90,8 @@ pub(super) struct Stage<'a> {
     pub freshness: &'a Freshness,
     /// What no two of them may take.
     pub tracks: &'a Tracks,
+    /// How long faults last, against their own time.
+    pub duration_scale: f64,
 }
 
 /// Executes a schedule; `tell` is given each result.
@@ -138,7 +140,7 @@ async fn one(stage: Stage<'_>, fault: Fault) -> Result {
     }
     let mut attempt = 1;
     let happened = loop {
-        let happening = faults::happen(&fault, stage.world, stage.ledger);
+        let happening = faults::happen(&fault, stage.world, stage.ledger, stage.duration_scale);
         let happened = match tokio::time::timeout(FAULT_TIMEOUT, happening).await {
             Ok(happened) => happened.map_err(|error| format!("{error:#}")),
             Err(_) => Err(format!("not over within {FAULT_TIMEOUT:?}")),

@@ -122,6 +122,7 @@ impl Chaos {
             ledger: &ledger,
             freshness: &freshness,
             tracks: &tracks,
+            duration_scale: options.duration_scale,
         };
         let breaking = async {
             // However this ends, the rest ends with it.

@@ -19,6 +19,8 @@ pub struct ChaosOptions {
     pub kinds: Vec<Kind>,
     /// Whether they happen at once.
     pub overlap: Overlap,
+    /// How long what lasts (a freeze, a cut) does, against its own time.
+    pub duration_scale: f64,
     /// Recorders at work at once.
     pub recorders: NonZeroUsize,
     /// Seconds of recording that pass in a second.

@@ -46,27 +46,29 @@ struct Scene<'a> {
     ledger: &'a Ledger,
     target: usize,
     choices: StdRng,
+    duration_scale: f64,
 }
 
 impl Scene<'_> {
-    /// How long the fault lasts, between so many seconds.
-    fn duration(&mut self, seconds: std::ops::Range<f64>) -> Duration {
-        Duration::from_secs_f64(self.choices.random_range(seconds))
-    }
-
-    /// Lets the fault last.
+    /// Lets the fault last, between so many seconds.
     async fn last(&mut self, seconds: std::ops::Range<f64>) {
-        tokio::time::sleep(self.duration(seconds)).await;
+        let seconds = self.choices.random_range(seconds) * self.duration_scale;
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     }
 }
 
-/// Has a fault happen and heals it.
+/// Has a fault happen and heals it; what lasts, lasts `duration_scale` times its time.
 ///
 /// # Errors
 /// When it could not be shown to happen, or what it broke could not be started again.
-pub(super) async fn happen(fault: &Fault, world: &World, ledger: &Ledger) -> Result<Happened> {
+pub(super) async fn happen(
+    fault: &Fault,
+    world: &World,
+    ledger: &Ledger,
+    duration_scale: f64,
+) -> Result<Happened> {
     let choices = seed::generator(fault.choice, "fault", 0);
-    let mut scene = Scene { world, ledger, target: fault.target, choices };
+    let mut scene = Scene { world, ledger, target: fault.target, choices, duration_scale };
     let scene = &mut scene;
     match fault.kind {
         Kind::Hit(service, Blow::Kill) => services::kill(scene, service).await,
