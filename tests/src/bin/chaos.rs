@@ -33,6 +33,10 @@ struct Options {
     #[arg(long, value_delimiter = ',')]
     faults: Option<Vec<Kind>>,
 
+    /// Which kinds not, comma separated.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<Kind>,
+
     /// One fault after the other, each with its recovery time.
     #[arg(long)]
     no_overlap: bool,
@@ -74,10 +78,12 @@ impl CheckOptions for Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let options: Options = common::options::parse();
+    let mut kinds = options.faults.unwrap_or_else(Kind::all);
+    kinds.retain(|kind| !options.without.contains(kind));
     let chaos = Chaos::new(ChaosOptions {
         seed: options.seed,
         length: Duration::from_secs_f64(options.minutes * 60.0),
-        kinds: options.faults.unwrap_or_else(Kind::all),
+        kinds,
         overlap: if options.no_overlap { Overlap::None } else { Overlap::Any },
         duration_scale: options.duration_scale,
         recorders: options.recorders,

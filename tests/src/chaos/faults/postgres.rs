@@ -17,9 +17,11 @@ const LOCKED_BEYOND: Duration = Duration::from_secs(2);
 const REFUSING_SECONDS: std::ops::Range<f64> = 2.0..6.0;
 
 /// Attempts at a deadlock before none can be had.
-const DEADLOCK_ATTEMPTS: usize = 20;
+const DEADLOCK_ATTEMPTS: usize = 5;
 /// How long the services may take to wait for a lock of ours.
 const WAITER_WITHIN: Duration = Duration::from_secs(2);
+/// How long the server may take to count a deadlock.
+const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 /// Rows that were changed last and will soon be changed again.
 const RECENT_REPLAYS: i64 = 400;
 
@@ -69,17 +71,14 @@ pub(super) async fn deadlock(scene: &Scene<'_>) -> Result<Happened> {
     anyhow::bail!("no deadlock in {DEADLOCK_ATTEMPTS} attempts")
 }
 
-/// Locks replays from the last to the first, as writers do from the first to the last.
+/// Locks rows that writers want, and then the table that they have begun to write to.
 async fn cross_locks(scene: &Scene<'_>, sql: &Client) -> Result<bool> {
     let before = deadlocks(sql).await?;
-    let recent = "SELECT replay_id FROM (SELECT replay_id FROM replays ORDER BY ctid DESC LIMIT $1) \
-                  AS recent ORDER BY replay_id";
-    let recent: Vec<uuid::Uuid> =
-        sql.query(recent, &[&RECENT_REPLAYS]).await?.iter().map(|row| row.get(0)).collect();
-    let (first, last) = recent.split_at(recent.len() / 2);
-    let lock = "SELECT 1 FROM replays WHERE replay_id = ANY ($1) ORDER BY replay_id FOR UPDATE";
+    let lock_rows = "SELECT 1 FROM replays WHERE replay_id = ANY (ARRAY( \
+                         SELECT replay_id FROM replays ORDER BY age(xmin) LIMIT $1)) \
+                     ORDER BY replay_id FOR UPDATE";
     sql.batch_execute("BEGIN").await?;
-    sql.query(lock, &[&last]).await?;
+    sql.query(lock_rows, &[&RECENT_REPLAYS]).await?;
     let somebody_waits =
         eventually("a writer waits", WAITER_WITHIN, async || match scene.waiting().await {
             Ok(waiting) if waiting > 0 => Ok(()),
@@ -87,17 +86,16 @@ async fn cross_locks(scene: &Scene<'_>, sql: &Client) -> Result<bool> {
             Err(error) => Err(format!("{error:#}")),
         });
     if somebody_waits.await.is_ok() {
-        // Returns once the writer that holds some of these has given up.
-        let _ = sql.query(lock, &[&first]).await;
+        // Returns once the writer that waits for us has given up.
+        let _ = sql.batch_execute("LOCK TABLE replays IN ACCESS EXCLUSIVE MODE").await;
     }
     sql.batch_execute("ROLLBACK").await?;
     // Statistics come with a delay of up to a second.
-    let counted = eventually("a deadlock is counted", Duration::from_secs(2), async || {
-        match deadlocks(sql).await {
+    let counted =
+        eventually("a deadlock is counted", COUNTED_WITHIN, async || match deadlocks(sql).await {
             Ok(now) if now > before => Ok(()),
             other => Err(format!("{other:?}")),
-        }
-    });
+        });
     Ok(counted.await.is_ok())
 }
 

@@ -77,7 +77,8 @@ pub(super) async fn hit_at(scene: &mut Scene<'_>, step: Step, blow: Blow) -> Res
     running.set_failpoint(&step.failpoint(), &actions(passes, blow)).await?;
     let hit = wait_hit(&running, blow).await;
     if hit.is_err() {
-        // What was armed must not go off later, when it is nobody's fault.
+        // What was armed must not go off later, when it is nobody's fault; it may have just now.
+        running.thaw()?;
         running.set_failpoint(&step.failpoint(), "off").await?;
     }
     hit.with_context(|| format!("{name} did not get there"))?;
