@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::execute::Tracks;
-use super::kind::{GATEWAYS, Track, WRITERS};
-use super::world::{World, gateway, writer};
+use super::kind::{GATEWAYS, Service, Track, WRITERS};
+use super::world::{World, name};
 
 /// How often the services are looked after.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -39,27 +39,23 @@ pub(super) async fn supervise(
 
 /// Starts the service of a track again if it has ended, or a fault could not; says how it did.
 pub(super) async fn revive(world: &World, track: Track) -> Option<String> {
-    let name = match track {
-        Track::Gateway(number) => gateway(number),
-        Track::Writer(number) => writer(number),
+    let (service, number) = match track {
+        Track::Gateway(number) => (Service::Gateway, number),
+        Track::Writer(number) => (Service::Writer, number),
         _ => return None,
     };
+    let name = name(service, number);
     let ended = match world.roster.get(&name) {
-        Ok(service) => {
-            let status = service.process().exit_status().ok()??;
-            let log = service.log();
+        Ok(running) => {
+            let status = running.process().exit_status().ok()??;
+            let log = running.log();
             let lines: Vec<_> = log.lines().collect();
             let end = lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n");
             format!("{name} ended by itself: {status}\n{end}")
         }
         Err(_) => format!("{name} was not started again"),
     };
-    let started = match track {
-        Track::Gateway(number) => world.start_gateway(number, &[]).await,
-        Track::Writer(number) => world.start_writer(number).await,
-        _ => return None,
-    };
-    Some(match started {
+    Some(match world.start_standing(service, number).await {
         Ok(_) => ended,
         Err(error) => format!("{ended}\nnor could it be started: {error:#}"),
     })

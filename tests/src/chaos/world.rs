@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::sync::Mutex;
 
-use super::kind::{GATEWAYS, WRITERS};
+use super::kind::{self, GATEWAYS, WRITERS};
 use super::links::Links;
 use super::roster::Roster;
 use crate::ledger::REFUSE_UNWRITABLE;
@@ -172,6 +172,21 @@ impl World {
         self.roster.start(&writer(number), self.writer()).await
     }
 
+    /// Starts gateway or writer `number` (from 0) as it stands in the run.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(super) async fn start_standing(
+        &self,
+        service: kind::Service,
+        number: usize,
+    ) -> Result<Arc<Service>> {
+        match service {
+            kind::Service::Gateway => self.start_gateway(number, &[]).await,
+            kind::Service::Writer => self.start_writer(number).await,
+        }
+    }
+
     /// A writer to start, under a name of one's own.
     pub(super) fn writer(&self) -> ServiceBuilder<'_> {
         let builder = self
@@ -192,6 +207,14 @@ impl World {
             .reporter()
             .variable("TAPEDECK_DATABASE_URL", self.reporters_database_url.clone());
         self.roster.start("reporter", with(builder, &REPORTER_SETTINGS)).await
+    }
+}
+
+/// What gateway or writer `number` is called.
+pub(super) fn name(service: kind::Service, number: usize) -> String {
+    match service {
+        kind::Service::Gateway => gateway(number),
+        kind::Service::Writer => writer(number),
     }
 }
 

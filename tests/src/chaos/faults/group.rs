@@ -1,11 +1,9 @@
 //! Consumers that come and go, old ones among them, and a rolling restart of everything.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 
-use super::{EFFECT_WITHIN, Happened, Scene};
+use super::{EFFECT_WITHIN, Happened, SYNC_WITHIN, Scene};
 use crate::chaos::kind::{GATEWAYS, WRITERS};
 use crate::chaos::world;
 
@@ -13,8 +11,6 @@ use crate::chaos::world;
 const JOINS: std::ops::RangeInclusive<usize> = 2..=4;
 /// How long it stays, in seconds.
 const STAY_SECONDS: std::ops::Range<f64> = 0.5..3.0;
-/// How long replicas may take to be in sync again.
-const SYNC_WITHIN: Duration = Duration::from_secs(120);
 
 pub(super) async fn churn(scene: &mut Scene<'_>) -> Result<Happened> {
     const NAME: &str = "writer-visitor";

@@ -1,19 +1,14 @@
 //! Brokers that die, freeze, restart, lose their leaders or their disk.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
 
-use super::{Happened, Scene};
+use super::{Happened, SYNC_WITHIN, Scene};
 use crate::chaos::kind::Blow;
 use crate::stack::cluster::{BROKERS, Broker};
 
 /// How long brokers are away, in seconds: shorter and longer than the controller's patience.
 const AWAY_SECONDS: std::ops::Range<f64> = 3.0..9.0;
-
-/// How long replicas may take to be in sync again.
-const SYNC_WITHIN: Duration = Duration::from_secs(120);
 
 /// Kills or freezes `count` brokers at once.
 pub(super) async fn hit(scene: &mut Scene<'_>, count: usize, blow: Blow) -> Result<Happened> {

@@ -25,6 +25,9 @@ pub(super) use services::can_shift_clocks;
 /// How long an effect may take to show.
 const EFFECT_WITHIN: Duration = Duration::from_secs(45);
 
+/// How long replicas may take to be in sync again.
+const SYNC_WITHIN: Duration = Duration::from_secs(120);
+
 /// How a fault went.
 #[derive(Clone, Debug)]
 pub(super) struct Happened {

@@ -195,17 +195,18 @@ async fn wait_frozen(running: &Running) -> Result<()> {
 }
 
 impl Scene<'_> {
-    fn name(&self, service: Service) -> String {
+    fn number(&self, service: Service) -> usize {
         match service {
-            Service::Gateway => world::gateway(self.target % GATEWAYS),
-            Service::Writer => world::writer(self.target % WRITERS),
+            Service::Gateway => self.target % GATEWAYS,
+            Service::Writer => self.target % WRITERS,
         }
     }
 
+    fn name(&self, service: Service) -> String {
+        world::name(service, self.number(service))
+    }
+
     async fn start(&self, service: Service) -> Result<Arc<Running>> {
-        match service {
-            Service::Gateway => self.world.start_gateway(self.target % GATEWAYS, &[]).await,
-            Service::Writer => self.world.start_writer(self.target % WRITERS).await,
-        }
+        self.world.start_standing(service, self.number(service)).await
     }
 }
