@@ -101,8 +101,9 @@ pub struct RunOptions {
     #[arg(long, env = "TAPEDECK_DRAIN_TIMEOUT_MS", default_value_t = 25_000)]
     pub drain_timeout_ms: u64,
 
-    /// Kafka's max.poll.interval.ms: how long a rebalance waits for a member at most.
-    #[arg(long, env = "TAPEDECK_MAX_POLL_INTERVAL_MS", default_value_t = 300_000)]
+    /// Kafka's max.poll.interval.ms: how long a rebalance waits for a member at most, and a member
+    /// for a coordinator that does not answer.
+    #[arg(long, env = "TAPEDECK_MAX_POLL_INTERVAL_MS", default_value_t = 90_000)]
     pub max_poll_interval_ms: u64,
 
     /// Bytes that Kafka's client may fetch ahead for each lane.

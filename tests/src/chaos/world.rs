@@ -16,7 +16,7 @@ use crate::stack::cluster::Cluster;
 use crate::stack::replicated::{ReplicatedPostgres, TABLE_SPACE};
 use crate::stack::service::{Service, ServiceBuilder};
 use crate::stack::toxiproxy::Toxiproxy;
-use crate::stack::{Environment, Folder, postgres};
+use crate::stack::{Environment, Folder, eventually, postgres};
 
 /// The database's name.
 const DATABASE: &str = "tapedeck";
@@ -33,19 +33,21 @@ pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the services of a fault run are told besides where things are. Time-outs are shorter than
 /// the defaults, so that in a few seconds each of them has its turn.
 const GATEWAY_SETTINGS: [(&str, &str); 1] = [("TAPEDECK_DELIVERY_TIMEOUT_SECONDS", "8")];
-const WRITER_SETTINGS: [(&str, &str); 6] = [
+const WRITER_SETTINGS: [(&str, &str); 7] = [
     ("TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", "5000"),
     ("TAPEDECK_DATABASE_LOCK_TIMEOUT_MS", "3000"),
     ("TAPEDECK_DATABASE_IDLE_TIMEOUT_MS", "5000"),
     ("TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", "6000"),
     ("TAPEDECK_TRANSACTION_TIMEOUT_MS", "15000"),
     ("TAPEDECK_REVOKE_TIMEOUT_MS", "10000"),
+    ("TAPEDECK_MAX_POLL_INTERVAL_MS", "30000"),
 ];
-const TOPIC_SETTINGS: [(&str, &str); 3] = [
-    ("TAPEDECK_TOPIC_REPLICATION", "3"),
-    ("TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", "2"),
-    ("TAPEDECK_TOPIC_PARTITIONS", "6"),
-];
+const TOPIC_SETTINGS: [(&str, &str); 2] =
+    [("TAPEDECK_TOPIC_REPLICATION", "3"), ("TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", "2")];
+/// Partitions of each topic.
+const TOPIC_PARTITIONS: usize = 6;
+/// Partitions that the writers share: those of the events and those of the page states.
+const SHARED_PARTITIONS: usize = 2 * TOPIC_PARTITIONS;
 const REPORTER_SETTINGS: [(&str, &str); 2] = [
     ("TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", "5000"),
     ("TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", "6000"),
@@ -157,7 +159,7 @@ impl World {
             .gateway()
             .variable("TAPEDECK_LISTEN", self.gateway_addresses[number].to_string())
             .variable("TAPEDECK_KAFKA_BROKERS", self.links.brokers_for_gateways());
-        let builder = with(with(builder, &GATEWAY_SETTINGS), &TOPIC_SETTINGS);
+        let builder = with_topic_settings(with(builder, &GATEWAY_SETTINGS));
         let builder = settings
             .iter()
             .fold(builder, |builder, (name, value)| builder.variable(name, value.clone()));
@@ -194,7 +196,24 @@ impl World {
             .writer()
             .variable("TAPEDECK_KAFKA_BROKERS", self.links.brokers_for_writers())
             .variable("TAPEDECK_DATABASE_URL", self.writers_database_url.clone());
-        with(with(builder, &WRITER_SETTINGS), &TOPIC_SETTINGS)
+        with_topic_settings(with(builder, &WRITER_SETTINGS))
+    }
+
+    /// Waits until the standing writers have all partitions between them.
+    ///
+    /// # Errors
+    /// When they have not within `within`, or one cannot be asked.
+    pub(super) async fn wait_all_partitions_assigned(&self, within: Duration) -> Result<()> {
+        eventually("the standing writers have all partitions", within, async || {
+            let mut assigned = 0.0;
+            for number in 0..WRITERS {
+                let metrics = self.roster.get(&writer(number))?.metrics().await?;
+                assigned += metrics.sum("tapedeck_writer_partitions_assigned", &[]).unwrap_or(0.0);
+            }
+            anyhow::ensure!(assigned as usize == SHARED_PARTITIONS, "they have {assigned}");
+            Ok(())
+        })
+        .await
     }
 
     /// Starts the reporter.
@@ -226,6 +245,11 @@ pub(super) fn gateway(number: usize) -> String {
 /// What writer `number` is called.
 pub(super) fn writer(number: usize) -> String {
     format!("writer-{}", number + 1)
+}
+
+fn with_topic_settings(builder: ServiceBuilder<'_>) -> ServiceBuilder<'_> {
+    with(builder, &TOPIC_SETTINGS)
+        .variable("TAPEDECK_TOPIC_PARTITIONS", TOPIC_PARTITIONS.to_string())
 }
 
 fn with<'a>(builder: ServiceBuilder<'a>, settings: &[(&str, &str)]) -> ServiceBuilder<'a> {

@@ -190,6 +190,21 @@ impl Records {
         .await?
     }
 
+    /// How many consumers the broker counts to a group.
+    ///
+    /// # Errors
+    /// When the broker does not answer in time.
+    pub async fn members(&self, group: &str) -> Result<usize> {
+        let config = self.client();
+        let group = group.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create()?;
+            let groups = consumer.fetch_group_list(Some(&group), QUESTION_TIMEOUT)?;
+            Ok(groups.groups().iter().map(|group| group.members().len()).sum())
+        })
+        .await?
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("reconnect.backoff.max.ms", "500");

@@ -88,6 +88,9 @@ impl Lane {
         }
         let all = self.names.partitions(&self.consumer.assignment()?);
         self.let_go(&all, "revoked");
+        // Closing alone does not leave the group when no partition is held: the others would wait
+        // for this member until its session times out.
+        self.consumer.unsubscribe();
         self.parts.accounts.give_back(self.building.retain(|_| false));
         self.commits.close(deadline);
         Ok(if drained || self.halted { Ended::Drained } else { Ended::GivenUp })

@@ -95,6 +95,8 @@ pub(super) async fn hit_at(scene: &mut Scene<'_>, step: Step, blow: Blow) -> Res
 /// Hits whichever writer has to let partitions go first when another one joins.
 async fn hit_on_revoke(scene: &mut Scene<'_>, blow: Blow) -> Result<Happened> {
     let world = scene.world;
+    // Of partitions that are nobody's yet, the new one is given its share, and none has to go.
+    world.wait_all_partitions_assigned(EFFECT_WITHIN).await?;
     let failpoint = Step::OnRevoke.failpoint();
     let mut writers = Vec::new();
     for number in 0..WRITERS {

@@ -91,6 +91,24 @@ async fn a_writer_stopped_in_the_middle_of_a_rebalance_leaves_promptly() -> Resu
 }
 
 #[tokio::test]
+async fn a_lane_without_partitions_leaves_its_group_when_it_stops() -> Result<()> {
+    // Half of the session time-out, after which the group forgets whoever is silent.
+    const AT_ONCE: Duration = Duration::from_secs(5);
+    let environment = Environment::new(Stack::shared().await?).await?;
+    // Three partitions of each topic: two lanes get none.
+    let writer = environment.writer().variable("TAPEDECK_LANES", "8").start().await?;
+    writer.wait_ready().await?;
+    ensure!(writer.terminate().await?.success(), "{}", writer.log());
+    eventually("the group is empty", AT_ONCE, async || {
+        match environment.records().members(environment.consumer_group()).await {
+            Ok(0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_late_month_gets_its_partition_while_writers_run() -> Result<()> {
     const HALF_A_YEAR_MS: i64 = 183 * 24 * 3_600_000;
     let environment = Environment::new(Stack::shared().await?).await?;
