@@ -54,7 +54,7 @@ missing_prerequisites() {
     fi
     if [[ $need == testing || $need == faults ]]; then
         has go || printf 'golang-go\tGo, to build Toxiproxy\n'
-        [[ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 ]] ||
+        [[ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1" ]] ||
             printf 'faketime\tlibfaketime, to set a service'"'"'s clock wrong\n'
     fi
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::kind::Kind;
 use super::schedule::Overlap;
 use crate::fleet::Speed;
+use crate::stack::wrong_clock::WrongClock;
 
 /// Settings of one run.
 #[derive(Clone, Debug)]
@@ -40,9 +41,7 @@ impl ChaosOptions {
             Kind::PreviousWriter if self.previous_writer.is_none() => {
                 Some("no --previous-writer is given")
             }
-            Kind::ClockOff if !super::faults::can_shift_clocks() => {
-                Some("libfaketime is not installed")
-            }
+            Kind::ClockOff if !WrongClock::is_available() => Some("libfaketime is not installed"),
             _ => None,
         };
         let left_out: Vec<_> =

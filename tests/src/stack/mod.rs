@@ -48,6 +48,7 @@ pub mod supervisor;
 pub mod tapedeck;
 pub mod toxiproxy;
 mod wait;
+pub mod wrong_clock;
 
 use anyhow::Result;
 use tokio::sync::OnceCell;

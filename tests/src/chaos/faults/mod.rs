@@ -20,8 +20,6 @@ use super::world::World;
 use crate::ledger::Ledger;
 use crate::recordings::seed;
 
-pub(super) use services::can_shift_clocks;
-
 /// How long an effect may take to show.
 const EFFECT_WITHIN: Duration = Duration::from_secs(45);
 

@@ -1,7 +1,6 @@
 //! Gateways and writers that are killed, frozen, drained, or have the wrong time.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use crate::chaos::kind::{Blow, GATEWAYS, Service, Step, WRITERS};
 use crate::chaos::world;
 use crate::stack::eventually;
 use crate::stack::service::Service as Running;
+use crate::stack::wrong_clock::WrongClock;
 
 /// How long a frozen process stays so, in seconds: shorter and longer than the session time-out
 /// of consumers, which is 10.
@@ -27,16 +27,8 @@ const HOURS_OFF: std::ops::RangeInclusive<i64> = 1..=12;
 /// How long a gateway works with the wrong time, in seconds.
 const CLOCK_OFF_SECONDS: std::ops::Range<f64> = 4.0..8.0;
 
-/// Where Debian and Ubuntu put the library that shifts clocks.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-
 /// The extra writer that makes partitions move.
 const MOVER: &str = "writer-mover";
-
-/// Whether [`clock_off`] can be had here.
-pub(in crate::chaos) fn can_shift_clocks() -> bool {
-    Path::new(FAKETIME).exists()
-}
 
 pub(super) async fn kill(scene: &Scene<'_>, service: Service) -> Result<Happened> {
     let name = scene.name(service);
@@ -161,19 +153,21 @@ async fn wait_hit(running: &Running, blow: Blow) -> Result<()> {
 pub(super) async fn clock_off(scene: &mut Scene<'_>) -> Result<Happened> {
     let number = scene.target % GATEWAYS;
     let hours = scene.choices.random_range(HOURS_OFF) * [1, -1][scene.choices.random_range(0..2)];
+    let clock = WrongClock::prepare(scene.world.environment.folder()).await?;
     scene.world.roster.get(&world::gateway(number))?.terminate().await?;
-    let settings = [
-        ("LD_PRELOAD", FAKETIME.to_owned()),
-        ("FAKETIME", format!("{hours:+}h")),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ];
-    let wrong = scene.world.start_gateway(number, &settings).await?;
+    let wrong = scene.world.start_gateway(number, &clock.variables(hours)).await?;
     let off = hours_off(&wrong).await?;
+    let accepted = "tapedeck_gateway_events_accepted_total";
+    let accepted = wrong.wait_for_metric(accepted, &[], EFFECT_WITHIN, |it| it > 0.0).await;
     scene.last(CLOCK_OFF_SECONDS).await;
     wrong.terminate().await?;
     scene.world.start_gateway(number, &[]).await?;
     ensure!(off == hours, "the clock is off by {off} hours, not {hours}");
-    Ok(Happened::now(format!("gateway-{} was {hours:+} hours off", number + 1)))
+    let gateway = number + 1;
+    let accepted = accepted?;
+    let proof =
+        format!("gateway-{gateway} was {hours:+} hours off, accepted {accepted} events and more");
+    Ok(Happened::now(proof))
 }
 
 /// By how many hours a gateway's answers are dated wrongly.
