@@ -65,7 +65,7 @@ pub struct WebstateRow {
 }
 
 /// A row of `events`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventRow {
     /// Its replay.
     pub replay_id: Uuid,

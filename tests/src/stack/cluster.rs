@@ -16,6 +16,7 @@ use serde_json::json;
 use super::kafka::{Files, address, fetch};
 use super::ports::free_port;
 use super::process::Process;
+use super::tuning::Tuning;
 use super::wait::eventually;
 
 /// Brokers of the cluster; also the replicas of each partition.
@@ -96,7 +97,8 @@ impl Cluster {
             (1..).zip(&controllers).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
         let starting =
             (1..).zip(listeners).zip(controllers).map(|((id, listeners), controller)| {
-                let files = Files::new(&libraries, parent.join(format!("kafka-{id}")));
+                let files =
+                    Files::new(&libraries, parent.join(format!("kafka-{id}")), Tuning::Tests);
                 let voters = voters.join(",");
                 async move {
                     let port = free_port()?;

@@ -14,6 +14,7 @@ use super::launch::Launch;
 use super::paths;
 use super::ports::{self, free_port};
 use super::process::Process;
+use super::tuning::Tuning;
 
 /// How long the one download may take.
 const FETCH_WITHIN: Duration = Duration::from_secs(600);
@@ -29,11 +30,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Any UUID will do, as the cluster has one node and nothing else joins it.
 const CLUSTER_ID: &str = "VGFwZWRlY2tMb2NhbEthZg";
 
-/// A small heap and quick start: local brokers are many and short-lived. No performance data, as
-/// the JVM would leave its file behind when killed.
-const JVM_OPTIONS: [&str; 5] =
-    ["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"];
-
 /// A broker and its data.
 #[derive(Debug)]
 pub struct Kafka {
@@ -47,6 +43,7 @@ pub struct Kafka {
 pub(super) struct Files {
     libraries: PathBuf,
     folder: PathBuf,
+    tuning: Tuning,
 }
 
 impl Kafka {
@@ -55,10 +52,11 @@ impl Kafka {
     ///
     /// # Errors
     /// When Kafka cannot be fetched or does not come up.
-    pub async fn start(parent: &Path, port: Option<u16>) -> Result<Self> {
+    pub async fn start(parent: &Path, port: Option<u16>, tuning: Tuning) -> Result<Self> {
         let libraries = fetch(parent).await?;
         ports::start_on(port, async |port| {
-            let files = Files::new(&libraries, parent.join(format!("kafka-{port}")));
+            let folder = parent.join(format!("kafka-{port}"));
+            let files = Files::new(&libraries, folder, tuning);
             let (broker, controller_port) = (address(port), free_port()?);
             let own = format!(
                 "listeners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}\n\
@@ -114,8 +112,8 @@ impl Kafka {
 
 impl Files {
     /// Those of a broker below `folder`, which is made with its properties.
-    pub(super) fn new(libraries: &Path, folder: PathBuf) -> Self {
-        Self { libraries: libraries.to_owned(), folder }
+    pub(super) fn new(libraries: &Path, folder: PathBuf, tuning: Tuning) -> Self {
+        Self { libraries: libraries.to_owned(), folder, tuning }
     }
 
     /// Writes what all local brokers have in common, and then what is this broker's `own`; of a
@@ -165,7 +163,7 @@ impl Files {
     fn java(&self, name: &str) -> Launch {
         let logging = paths::repository().join("deploy/local/kafka/log4j2.yaml");
         Launch::new(name, java(), self.folder.join(format!("{name}.log")))
-            .arguments(JVM_OPTIONS)
+            .arguments(self.tuning.jvm_options().iter().copied())
             .arguments([format!("-Dlog4j2.configurationFile={}", logging.display())])
             .arguments(["-cp".into(), self.libraries.join("*")])
     }

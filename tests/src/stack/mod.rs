@@ -47,6 +47,7 @@ pub mod small_disk;
 pub mod supervisor;
 pub mod tapedeck;
 pub mod toxiproxy;
+pub mod tuning;
 mod wait;
 pub mod wrong_clock;
 
@@ -62,6 +63,7 @@ pub use metrics::Metrics;
 pub use postgres::Postgres;
 pub use service::{Program, Service};
 pub use tapedeck::Tapedeck;
+pub use tuning::Tuning;
 pub use wait::eventually;
 
 /// Ports that somebody wants; any free one where there is none.
@@ -89,11 +91,11 @@ impl Stack {
     ///
     /// # Errors
     /// When either does not come up.
-    pub async fn start(ports: Ports) -> Result<Self> {
+    pub async fn start(ports: Ports, tuning: Tuning) -> Result<Self> {
         let folder = Folder::create()?;
         let (kafka, postgres) = tokio::try_join!(
-            Kafka::start(folder.path(), ports.kafka),
-            Postgres::start(folder.path(), ports.postgres),
+            Kafka::start(folder.path(), ports.kafka, tuning),
+            Postgres::start(folder.path(), ports.postgres, tuning),
         )?;
         Ok(Self { postgres, kafka, folder })
     }
@@ -104,7 +106,7 @@ impl Stack {
     /// When it does not come up; the next caller tries again.
     pub async fn shared() -> Result<&'static Self> {
         static SHARED: OnceCell<Stack> = OnceCell::const_new();
-        SHARED.get_or_try_init(|| Self::start(Ports::default())).await
+        SHARED.get_or_try_init(|| Self::start(Ports::default(), Tuning::Tests)).await
     }
 
     /// The broker.
@@ -127,7 +129,7 @@ impl Stack {
     /// # Errors
     /// When it does not come up.
     pub async fn private_kafka(&self) -> Result<Kafka> {
-        Kafka::start(self.folder.path(), None).await
+        Kafka::start(self.folder.path(), None, Tuning::Tests).await
     }
 
     /// A database server of one's own, to stop, kill or freeze without harm to others.
@@ -135,7 +137,7 @@ impl Stack {
     /// # Errors
     /// When it does not come up.
     pub async fn private_postgres(&self) -> Result<Postgres> {
-        Postgres::start(self.folder.path(), None).await
+        Postgres::start(self.folder.path(), None, Tuning::Tests).await
     }
 
     /// Stops Postgres, then Kafka, in good order, and removes the folder.

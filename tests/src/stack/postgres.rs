@@ -13,6 +13,7 @@ use tokio_postgres::{Client, NoTls};
 use super::launch::Launch;
 use super::ports;
 use super::process::{self, Process};
+use super::tuning::Tuning;
 use super::wait::eventually;
 
 /// The oldest version that the tables work with.
@@ -37,10 +38,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings that differ from Postgres' own. `fsync` stays on: durability is what the stack shows.
-const SETTINGS: [&str; 4] = [
+const SETTINGS: [&str; 3] = [
     "listen_addresses=127.0.0.1",
-    // Tests run in parallel, each with its services.
-    "max_connections=200",
     // In the data folder, so that nothing stays in /dev/shm after a kill.
     "dynamic_shared_memory_type=mmap",
     "log_line_prefix=%m [%p] %d %a ",
@@ -61,6 +60,7 @@ struct Files {
     programs: PathBuf,
     folder: PathBuf,
     user: Option<User>,
+    tuning: Tuning,
 }
 
 impl Postgres {
@@ -69,13 +69,14 @@ impl Postgres {
     ///
     /// # Errors
     /// When no Postgres of at least version 15 is installed, or it does not come up.
-    pub async fn start(parent: &Path, port: Option<u16>) -> Result<Self> {
+    pub async fn start(parent: &Path, port: Option<u16>, tuning: Tuning) -> Result<Self> {
         let programs = installed_programs()?;
         let user = unprivileged_user()?;
         let password = uuid::Uuid::new_v4().simple().to_string();
         ports::start_on(port, async |port| {
             let folder = parent.join(format!("postgres-{port}"));
-            let files = Files { programs: programs.clone(), folder, user: user.clone() };
+            let (programs, user) = (programs.clone(), user.clone());
+            let files = Files { programs, folder, user, tuning };
             files.initialise(&password).await.context("its data folder cannot be made")?;
             let process = files.start(port, &password).await?;
             Ok(Self { process, files, port, password: password.clone() })
@@ -133,7 +134,7 @@ impl Postgres {
         ports::start_on(None, async |port| {
             let folder = parent.join(format!("postgres-{port}"));
             let (programs, user) = (self.files.programs.clone(), self.files.user.clone());
-            let files = Files { programs, folder, user };
+            let files = Files { programs, folder, user, tuning: self.files.tuning };
             files.make_folder()?;
             files.copy_of(self, spaces).await.context("the base backup")?;
             let process = files.start(port, &self.password).await?;
@@ -311,7 +312,7 @@ impl Files {
             .arguments(["-D".into(), self.data()])
             .arguments(["-p".to_owned(), port.to_string()])
             .arguments(["-k".into(), self.folder.clone()]);
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().chain(self.tuning.postgres_settings()) {
             launch = launch.arguments(["-c", setting]);
         }
         let process = launch.start()?;

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use super::wait::POLL_INTERVAL;
 
+/// What `/proc` counts CPU time in: USER_HZ, the same on every Linux there is (proc(5)).
+const CLOCK_TICKS_PER_SECOND: f64 = 100.0;
+
 /// Lines of a log that are shown with an error.
 const SHOWN_LOG_LINES: usize = 30;
 
@@ -94,6 +97,19 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         memory_high_water_bytes(&status)
             .with_context(|| format!("{} has no memory: it has ended", self.name))
+    }
+
+    /// The CPU seconds that it and its children have taken so far, children that have ended too.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let own = stat(self.pid()).as_deref().and_then(cpu_ticks);
+        let own = own.with_context(|| format!("{} has ended", self.name))?;
+        let children = children_of(self.pid());
+        let children = children.iter().filter_map(|child| cpu_ticks(&stat(child.as_raw())?));
+        let ticks = own + children.sum::<u64>();
+        Ok(ticks as f64 / CLOCK_TICKS_PER_SECOND)
     }
 
     /// Whether it is stopped where it is (SIGSTOP).
@@ -211,6 +227,14 @@ fn stat(pid: i32) -> Option<String> {
     Some(stat.rsplit_once(')')?.1.trim_start().to_owned())
 }
 
+/// The CPU time in a `stat`, from the state on: user and system, its own and that of the children
+/// it has waited for.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    const FIRST: usize = 11;
+    let mut fields = stat.split_whitespace().skip(FIRST);
+    (0..4).try_fold(0, |sum, _| Some(sum + fields.next()?.parse::<u64>().ok()?))
+}
+
 /// Whether the process does anything still; one that only waits for its parent's question does
 /// not.
 pub(super) fn is_running(pid: Pid) -> bool {
@@ -226,5 +250,11 @@ mod tests {
         let status = "Name:\twriter\nVmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\n";
         assert_eq!(memory_high_water_bytes(status), Some(200 << 20));
         assert_eq!(memory_high_water_bytes("Name:\twriter\nState:\tZ (zombie)\n"), None);
+    }
+
+    #[test]
+    fn cpu_time_is_the_process_own_and_that_of_its_ended_children() {
+        assert_eq!(cpu_ticks("S 1 2 3 0 -1 4194560 5 6 7 8 100 20 3000 400 20 0 1"), Some(3_520));
+        assert_eq!(cpu_ticks("S 1 2"), None);
     }
 }

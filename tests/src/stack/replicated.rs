@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::postgres::Postgres;
 use super::small_disk::SmallDisk;
+use super::tuning::Tuning;
 
 /// The table space that the tables lie in, where there is a disk that can be filled up.
 pub const TABLE_SPACE: &str = "small";
@@ -56,7 +57,7 @@ impl ReplicatedPostgres {
     /// # Errors
     /// When a step fails.
     pub async fn start(folder: &Path, disk_mib: Option<u32>) -> Result<Self> {
-        let postgres = Postgres::start(folder, None).await?;
+        let postgres = Postgres::start(folder, None, Tuning::Tests).await?;
         let disk = mount(folder, 0, disk_mib)?;
         if let Some(disk) = &disk {
             let location = disk.space();
@@ -77,6 +78,11 @@ impl ReplicatedPostgres {
     /// The same, to restart it.
     pub fn primary_mut(&mut self) -> &mut Node {
         &mut self.primary
+    }
+
+    /// The server that follows, if there is one.
+    pub fn standby(&self) -> Option<&Node> {
+        self.standby.as_ref()
     }
 
     /// Makes a standby from the primary; from then on no commit is answered that it does not have.

@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::ports::PortOptions;
 use super::process::Process;
 use super::service::Service;
-use super::{Ports, Stack};
+use super::{Ports, Stack, Tuning};
 
 /// How often the processes are looked after.
 const LOOK_AFTER_INTERVAL: Duration = Duration::from_millis(500);
@@ -34,11 +34,9 @@ impl Tapedeck {
         ports.check()?;
         report("starting Kafka and Postgres");
         let wanted = |port: u16| (port != 0).then_some(port);
-        let stack = Stack::start(Ports {
-            kafka: wanted(ports.kafka_port),
-            postgres: wanted(ports.postgres_port),
-        })
-        .await?;
+        let servers =
+            Ports { kafka: wanted(ports.kafka_port), postgres: wanted(ports.postgres_port) };
+        let stack = Stack::start(servers, Tuning::Tests).await?;
         report("migrating the database");
         let environment = Environment::sole(&stack).await?;
         report("starting the gateway, the writer and the reporter");

@@ -1,0 +1,170 @@
+//! Databases to measure on: each new, migrated, and with the months that the backlog needs.
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use futures::{SinkExt, TryStreamExt, pin_mut};
+use tokio_postgres::Client;
+
+use super::copy_rows::{self, Piece};
+use crate::stack::{Stack, postgres};
+
+/// The tables with their parents first, and how their rows are ordered in a load.
+const TABLES: [(&str, &str); 4] = [
+    ("users", "user_id"),
+    ("replays", "replay_id"),
+    ("webstates", "html_hash"),
+    ("events", "event_id"),
+];
+
+/// Rows of one transaction of a load, as many as the writer's by default.
+const ROWS_PER_TRANSACTION: usize = 10_000;
+
+/// A database that is there as long as it is needed.
+pub struct Database<'a> {
+    stack: &'a Stack,
+    name: String,
+}
+
+impl<'a> Database<'a> {
+    /// A copy of the environment's database at `template_url`, of which nobody may be a client.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn like(stack: &'a Stack, template: &str) -> Result<Self> {
+        let name = format!("bench-{}", uuid::Uuid::new_v4().simple());
+        let sql = stack.postgres().sql().await?;
+        sql.batch_execute(&format!("CREATE DATABASE \"{name}\" TEMPLATE \"{template}\"")).await?;
+        // So that no measurement pays for the pages that the one before has left to write.
+        sql.batch_execute("CHECKPOINT").await?;
+        Ok(Self { stack, name })
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        self.stack.postgres().url(&self.name)
+    }
+
+    /// A connection to it.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn sql(&self) -> Result<Client> {
+        postgres::connect(&self.url()).await
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn drop(self) -> Result<()> {
+        let sql = self.stack.postgres().sql().await?;
+        let name = &self.name;
+        sql.batch_execute(&format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await?;
+        Ok(())
+    }
+}
+
+impl Database<'_> {
+    /// Makes the months of `events` that another database has.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn make_months_of(&self, other: &Database<'_>) -> Result<()> {
+        let months = "SELECT to_char(to_date(right(relname, 7), 'YYYY_MM'), 'YYYY-MM-DD') \
+                      FROM pg_class WHERE relname ~ '^events_[0-9]{4}_[0-9]{2}$' AND relkind = 'r'";
+        let sql = self.sql().await?;
+        for month in other.sql().await?.query(months, &[]).await? {
+            let month: &str = month.get(0);
+            sql.batch_execute(&format!("SELECT ensure_events_partition('{month}')")).await?;
+        }
+        Ok(())
+    }
+
+    /// For each table how many rows it has and what stands for them: the same for the same rows,
+    /// in any order.
+    ///
+    /// # Errors
+    /// When Postgres fails.
+    pub async fn fingerprints(&self) -> Result<Vec<(&'static str, i64, String)>> {
+        let sql = self.sql().await?;
+        let mut fingerprints = Vec::new();
+        for (table, _) in TABLES {
+            let row = sql
+                .query_one(
+                    &format!(
+                        "SELECT count(*), coalesce(sum(hashtextextended(it::text, 0)), 0)::text \
+                         FROM {table} it"
+                    ),
+                    &[],
+                )
+                .await
+                .context(table)?;
+            fingerprints.push((table, row.get(0), row.get(1)));
+        }
+        Ok(fingerprints)
+    }
+}
+
+/// All rows of a database, in memory, as COPY carries them.
+#[derive(Default)]
+pub struct Rows {
+    tables: Vec<(&'static str, Vec<Piece>)>,
+}
+
+impl Rows {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When Postgres fails.
+    pub async fn of(database: &Database<'_>) -> Result<Self> {
+        let sql = database.sql().await?;
+        let mut tables = Vec::new();
+        for (table, key) in TABLES {
+            let copy = format!("COPY (SELECT * FROM {table} ORDER BY {key}) TO STDOUT BINARY");
+            let stream = sql.copy_out(&copy).await.context(table)?;
+            pin_mut!(stream);
+            let mut all = bytes::BytesMut::new();
+            while let Some(bytes) = stream.try_next().await.context(table)? {
+                all.extend_from_slice(&bytes);
+            }
+            tables.push((table, copy_rows::cut(&all.freeze(), ROWS_PER_TRANSACTION)?));
+        }
+        Ok(Self { tables })
+    }
+
+    /// How many rows a table has.
+    pub fn count(&self, table: &str) -> u64 {
+        let of_table = self.tables.iter().filter(|(name, _)| *name == table);
+        of_table.flat_map(|(_, pieces)| pieces).map(|piece| piece.rows as u64).sum()
+    }
+
+    /// Loads all of them on so many connections: table after table, piece after piece, each in a
+    /// transaction of its own.
+    ///
+    /// # Errors
+    /// When Postgres fails.
+    pub async fn load(&self, database: &Database<'_>, connections: usize) -> Result<()> {
+        let mut clients = Vec::new();
+        for _ in 0..connections {
+            clients.push(database.sql().await?);
+        }
+        for (table, pieces) in &self.tables {
+            let shares = clients.iter().enumerate().map(|(number, client)| async move {
+                for piece in pieces.iter().skip(number).step_by(connections) {
+                    load(client, table, piece.bytes.clone()).await?;
+                }
+                anyhow::Ok(())
+            });
+            futures::future::try_join_all(shares).await.with_context(|| *table)?;
+        }
+        Ok(())
+    }
+}
+
+async fn load(client: &Client, table: &str, rows: Bytes) -> Result<()> {
+    let sink = client.copy_in(&format!("COPY {table} FROM STDIN BINARY")).await?;
+    pin_mut!(sink);
+    sink.send(rows).await?;
+    sink.finish().await?;
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! Time and CPU seconds that something took.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::stack::Stack;
+use crate::stack::process::Process;
+
+/// What something took.
+#[derive(Clone, Debug, Serialize)]
+pub struct Usage {
+    /// Time that passed, in seconds.
+    pub wall_seconds: f64,
+    /// CPU seconds by process.
+    pub cpu_seconds: BTreeMap<&'static str, f64>,
+}
+
+/// Counts from a moment on.
+pub struct Meter<'a> {
+    begun: Instant,
+    processes: Vec<(&'static str, &'a Process)>,
+    at_start: Vec<f64>,
+}
+
+impl<'a> Meter<'a> {
+    /// Begins to count: the stack's servers, and `others`.
+    ///
+    /// # Errors
+    /// When one of them has ended.
+    pub fn start(stack: &'a Stack, others: &[(&'static str, &'a Process)]) -> Result<Self> {
+        let mut processes =
+            vec![("kafka", stack.kafka().process()), ("postgres", stack.postgres().process())];
+        processes.extend(others);
+        let at_start = cpu_seconds(&processes)?;
+        Ok(Self { begun: Instant::now(), processes, at_start })
+    }
+
+    /// What it has come to.
+    ///
+    /// # Errors
+    /// When one of the processes has ended.
+    pub fn read(&self) -> Result<Usage> {
+        let wall_seconds = self.begun.elapsed().as_secs_f64();
+        let now = cpu_seconds(&self.processes)?;
+        let since = now.iter().zip(&self.at_start).map(|(now, then)| now - then);
+        let names = self.processes.iter().map(|(name, _)| *name);
+        Ok(Usage { wall_seconds, cpu_seconds: names.zip(since).collect() })
+    }
+}
+
+fn cpu_seconds(processes: &[(&'static str, &Process)]) -> Result<Vec<f64>> {
+    processes.iter().map(|(_, process)| process.cpu_seconds()).collect()
+}
