@@ -45,6 +45,7 @@ pub use switched::{is_on, pass};
 
 #[cfg(feature = "failpoints")]
 pub(crate) fn router() -> Router {
+    tracing::warn!("built with failpoints: whoever reaches the admin port can break this process");
     Router::new().route("/failpoints/{name}", axum::routing::put(switched::set))
 }
 

@@ -171,6 +171,14 @@ impl CheckOptions for RunOptions {
             self.revoke_timeout_ms.saturating_mul(2) < self.max_poll_interval_ms,
             "--revoke-timeout-ms must be less than half of --max-poll-interval-ms",
         );
+        // A stop may come while partitions go: both are finished then, one after the other, and
+        // the lane does not poll meanwhile.
+        problems.require(
+            self.revoke_timeout_ms.saturating_add(self.drain_timeout_ms)
+                < self.max_poll_interval_ms,
+            "--revoke-timeout-ms and --drain-timeout-ms together must be less than \
+             --max-poll-interval-ms",
+        );
     }
 }
 

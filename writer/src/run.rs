@@ -182,6 +182,10 @@ fn start_lane(
         // Whichever way a lane ends, the others must not go on without it.
         let stop_all = stop.clone().drop_guard();
         let ended = lane.run(&stop);
+        if let Err(error) = &ended {
+            // Here: the process may end by its deadline before anybody asks for this.
+            tracing::error!(lane = number, %error, "a lane cannot go on");
+        }
         drop(stop_all);
         // The receiver waits for every lane, unless another one failed first.
         let _ = sender.send(ended);

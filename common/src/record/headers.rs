@@ -74,27 +74,32 @@ impl RecordHeaders {
     /// # Errors
     /// See [`HeaderError`].
     pub fn from_kafka<H: Headers>(headers: Option<&H>) -> Result<Self, HeaderError> {
-        let schema: u32 = text(headers, SCHEMA)
+        let headers: Vec<_> = headers.into_iter().flat_map(readable).collect();
+        let text = |name| last_text(&headers, name);
+        let schema: u32 = text(SCHEMA)
             .and_then(|version| version.parse().ok())
             .filter(|version| *version >= OLDEST_READABLE_SCHEMA_VERSION)
             .ok_or(HeaderError::Malformed { name: SCHEMA })?;
         if schema > SCHEMA_VERSION {
             return Err(HeaderError::NewerSchema { found: schema });
         }
-        let received_at = text(headers, RECEIVED_AT)
+        let received_at = text(RECEIVED_AT)
             .and_then(|time| Timestamp::parse_rfc3339(time).ok())
             .ok_or(HeaderError::Malformed { name: RECEIVED_AT })?;
-        let traceparent = text(headers, TRACEPARENT).map(str::to_owned);
+        let traceparent = text(TRACEPARENT).map(str::to_owned);
         Ok(Self { received_at, traceparent })
     }
 }
 
 /// The text of the last header of that name.
 pub fn text<'a, H: Headers>(headers: Option<&'a H>, name: &str) -> Option<&'a str> {
-    readable(headers?)
-        .filter(|header| header.key == name)
-        .last()
-        .and_then(|header| std::str::from_utf8(header.value?).ok())
+    let headers: Vec<_> = readable(headers?).collect();
+    last_text(&headers, name)
+}
+
+fn last_text<'a>(headers: &[Header<'a, &'a [u8]>], name: &str) -> Option<&'a str> {
+    let last = headers.iter().rev().find(|header| header.key == name)?;
+    std::str::from_utf8(last.value?).ok()
 }
 
 /// The headers whose names are UTF-8, in order. Anything may stand in a record, but rdkafka hands

@@ -182,8 +182,13 @@ impl Lane {
         self.answer_rebalances_for_good();
         // Whichever way it came out, the siblings need not wait for this lane.
         self.parts.unfinished.fetch_sub(1, Ordering::AcqRel);
-        let deadline = finished?;
-        self.leave(deadline)
+        match finished {
+            Ok(deadline) => self.leave(deadline),
+            Err(error) => {
+                self.consumer.unsubscribe();
+                Err(error)
+            }
+        }
     }
 
     fn consume(&mut self, stop: &CancellationToken) -> Result<(), LaneError> {

@@ -23,6 +23,8 @@ impl Lane {
                     self.await_placing(self.names.partitions(&partitions));
                 }
                 Rebalance::Revoke(partitions) => {
+                    let count = partitions.count();
+                    tracing::info!(count, "partitions are to go: finishing what is held");
                     let deadline = Instant::now() + self.parts.options.revoke_timeout();
                     if failpoint::is_on("writer::drop-on-revoke") {
                         let dropped = std::mem::take(&mut self.building);
@@ -85,8 +87,8 @@ impl Lane {
         }
         self.finish(Instant::now() + self.parts.options.revoke_timeout())?;
         let partitions = self.names.partitions(&self.consumer.assignment()?);
-        self.unassign(&partitions)?;
-        self.count_partitions("revoked", partitions.len());
+        let count = self.unassign(&partitions)?;
+        self.count_partitions("revoked", count);
         self.await_placing(partitions);
         Ok(())
     }
@@ -96,7 +98,8 @@ impl Lane {
         self.place_at = Some(Instant::now());
     }
 
-    fn unassign(&self, partitions: &BTreeSet<Partition>) -> KafkaResult<()> {
+    /// Lets those of the partitions go that are held; gives how many they were.
+    fn unassign(&self, partitions: &BTreeSet<Partition>) -> KafkaResult<usize> {
         // Those that were never taken on cannot be let go, and would spoil the list.
         let ours = self.names.partitions(&self.consumer.assignment()?);
         let held = self.names.list(partitions.intersection(&ours));
@@ -108,7 +111,8 @@ impl Lane {
             tracing::warn!(%error, "cannot resume partitions that go");
         }
         // Also when there are none: the group waits for the answer.
-        unassign(&self.consumer, &held)
+        unassign(&self.consumer, &held)?;
+        Ok(held.count())
     }
 
     /// Drops what is held of partitions that go, and lets them go.
@@ -125,10 +129,10 @@ impl Lane {
         }
         self.unplaced.retain(|partition| !partitions.contains(partition));
         self.consumer.context().forget_lag(&self.names.list(partitions));
-        if let Err(error) = self.unassign(partitions) {
-            tracing::warn!(%error, "cannot let partitions go");
+        match self.unassign(partitions) {
+            Ok(count) => self.count_partitions(change, count),
+            Err(error) => tracing::warn!(%error, "cannot let partitions go"),
         }
-        self.count_partitions(change, partitions.len());
     }
 
     fn count_partitions(&self, change: &str, count: usize) {

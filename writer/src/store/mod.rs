@@ -144,6 +144,13 @@ struct Changes {
     new_pages: BTreeSet<PageHash>,
 }
 
+impl Changes {
+    fn write_no_row(&self) -> bool {
+        // Claims change with their users.
+        self.users.is_empty() && self.replays.is_empty() && self.webstates.is_empty()
+    }
+}
+
 async fn write_plan(
     session: &mut Session,
     plan: &Plan<'_>,
@@ -166,6 +173,9 @@ async fn write_plan(
             };
             statements::upsert_webstates(connection, &changes.webstates, new_page).await?;
             let new = statements::insert_events(connection, plan).await?;
+            if new == 0 && changes.write_no_row() {
+                statements::wait_for_what_is_stored(connection).await?;
+            }
             failpoint::pass("writer::before-database-commit");
             QueryResult::Ok((new, conflicts))
         })

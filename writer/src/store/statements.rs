@@ -193,6 +193,18 @@ pub(super) async fn upsert_replays(
     rows.execute(connection).await.map(drop)
 }
 
+/// Makes the commit of a transaction that found everything stored already wait as any other: a
+/// commit waits for a synchronous standby, which then has all that was written before; but one
+/// that wrote nothing does not wait. What this one found may be another's whose wait was cut short
+/// (`pg_terminate_backend`, a restart of the primary), and would be gone after a fail-over. So it
+/// writes a message that nobody reads.
+pub(super) async fn wait_for_what_is_stored(connection: &mut AsyncPgConnection) -> QueryResult<()> {
+    diesel::sql_query("SELECT pg_logical_emit_message(true, 'tapedeck', '')")
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
 /// Makes page states, fills in pages, and merges times of capture.
 pub(super) async fn upsert_webstates<'a>(
     connection: &mut AsyncPgConnection,

@@ -33,6 +33,9 @@ const TOLD_WITHIN: Duration = Duration::from_millis(100);
 /// Short, for the test's sake.
 const DELIVERY_TIMEOUT: [(&str, &str); 1] = [("TAPEDECK_DELIVERY_TIMEOUT_SECONDS", "3")];
 
+/// How long all batches may take to be taken once Kafka is back.
+const TAKEN_WITHIN: Duration = Duration::from_secs(240);
+
 /// Small batches by which a recorder that has nothing else to do finds out how soon it is told.
 const QUESTIONS: usize = 50;
 
@@ -86,6 +89,9 @@ async fn recorders_that_come_back_do_not_grow_a_gateway_without_kafka() -> Resul
 
     kafka.process().freeze()?;
     let recorders = try_join_all(bodies.iter().map(|body| deliver(&gateway, body)));
+    let recorders = async {
+        tokio::time::timeout(TAKEN_WITHIN, recorders).await.context("batches are not taken")?
+    };
     let told_after = async {
         let known = |available: f64| available == 0.0;
         let metric = "tapedeck_gateway_kafka_available";
@@ -100,6 +106,11 @@ async fn recorders_that_come_back_do_not_grow_a_gateway_without_kafka() -> Resul
                 told_after.push(asked.elapsed());
             }
         }
+        let refused = gateway.service.metrics().await?;
+        let refused = ["too_many_bytes_in_flight", "queue_full"].map(|reason| {
+            refused.sum("tapedeck_gateway_requests_refused_total", &[("reason", reason)])
+        });
+        ensure!(refused.iter().flatten().any(|it| *it > 0.0), "no limit was met: {refused:?}");
         let high_water = gateway.service.process().memory_high_water_bytes()? / MB;
         println!("{high_water} MB resident, and Kafka away");
         kafka.process().thaw()?;

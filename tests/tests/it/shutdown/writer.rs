@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use tests::stack::{Environment, Kafka, Postgres, Service, Stack};
+use tests::stack::{Environment, Kafka, Postgres, Service, Stack, eventually};
 
 use super::{AT_ONCE, PATIENCE, begin_draining, ends_undrained};
 use crate::writer::support::{Session, feed, reaches, wait_stored};
@@ -108,14 +108,20 @@ async fn a_deadline_passes_also_while_a_rebalance_waits_for_postgres() -> Result
     let settings = [("TAPEDECK_DRAIN_TIMEOUT_MS", timeout_ms.as_str()), ("TAPEDECK_LANES", "1")];
     let it = UnderWay::start(&settings).await?;
     it.hold_half().await?;
-    // One that joins is ready once the group has told the first to let partitions go; which that
-    // one does only when it has written what it holds of them. Its database is another's, as the
-    // frozen one would not let it begin.
+    // When one joins, the group tells the first to let partitions go, which it does only when it
+    // has written what it holds of them. The second's database is another's, as the frozen one
+    // would not let it begin.
     let elsewhere = Environment::new(Stack::shared().await?).await?;
     let joining = it.environment.writer();
     let joined =
         joining.variable("TAPEDECK_DATABASE_URL", elsewhere.database_url()).start().await?;
-    joined.wait_ready().await?;
+    eventually("the first finishes what it holds", PATIENCE, async || {
+        match it.writer.log().contains("partitions are to go") {
+            true => Ok(()),
+            false => Err("not yet"),
+        }
+    })
+    .await?;
     joined.kill()?;
     ends_undrained(&it.writer, Signal::SIGTERM, DRAIN_TIMEOUT + AT_ONCE).await?;
     it.postgres.thaw()?;

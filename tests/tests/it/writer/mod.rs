@@ -6,4 +6,5 @@ mod offsets;
 mod outages;
 mod poison;
 mod rebalance;
+mod replication;
 pub(crate) mod support;
