@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::events::{EventClaim, Events};
+use super::heads::Heads;
 use super::pages::Pages;
 use super::verdict::ByOutcome;
 use crate::ledger::{Line, Outcome, Sent, Settled};
-use crate::model::Model;
 
 /// All that a ledger claims.
 #[derive(Debug, Default)]
@@ -17,10 +17,8 @@ pub(super) struct Claims {
     pub(super) events: Events,
     /// Every page state of batches that were not refused.
     pub(super) pages: Pages,
-    /// What acknowledged batches say of users and replays.
-    pub(super) merged: Model,
-    /// Batches that may have arrived or not.
-    pub(super) unknown: Vec<Sent<'static>>,
+    /// What batches that were not refused say of replays and users.
+    pub(super) heads: Heads,
     /// Keys of unreadable records, and whether Kafka has acknowledged them.
     pub(super) garbage: BTreeMap<String, bool>,
 }
@@ -91,25 +89,25 @@ impl ClaimsReader {
         match settled.outcome {
             Outcome::Acknowledged => {
                 self.claims.batches.acknowledged += 1;
-                self.claims.merged.add_head(&sent.replay, sent.as_of);
+                self.claims.heads.acknowledged(&sent);
                 self.claims.pages.acknowledged(&sent);
             }
             Outcome::Refused => self.claims.batches.refused += 1,
-            Outcome::Unknown => self.unknown(sent),
+            Outcome::Unknown => self.unknown(&sent),
         }
         Ok(())
     }
 
-    fn unknown(&mut self, sent: Sent<'static>) {
+    fn unknown(&mut self, sent: &Sent<'_>) {
         self.claims.batches.unknown += 1;
-        self.claims.pages.unknown(&sent);
-        self.claims.unknown.push(sent);
+        self.claims.heads.unknown(sent);
+        self.claims.pages.unknown(sent);
     }
 
     /// What the whole ledger claims; what is not settled is unknown.
     pub(super) fn finish(mut self) -> Claims {
         for sent in std::mem::take(&mut self.open).into_values() {
-            self.unknown(sent);
+            self.unknown(&sent);
         }
         Claims { events: Events::of(self.events, self.outcomes), ..self.claims }
     }

@@ -3,7 +3,8 @@
 use common::time::Timestamp;
 use uuid::Uuid;
 
-use super::verdict::{Clause, Verdict};
+use super::clause::Clause;
+use super::verdict::Verdict;
 use crate::ledger::{EventDigest, Outcome};
 
 /// One batch's claim about one event.
@@ -21,7 +22,7 @@ pub(super) struct EventClaim {
 pub(super) struct Events {
     /// By id; several batches may hold one event.
     claims: Vec<EventClaim>,
-    /// Where the event was seen whose first claim stands at that place.
+    /// Where the event of the claim at the same place was seen.
     seen: Vec<Seen>,
     /// By batch.
     outcomes: Vec<Outcome>,
@@ -31,8 +32,37 @@ pub(super) struct Events {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
+    /// Kafka holds it, as this claim has it.
     in_kafka: bool,
+    /// There is a row with its id; noted at the first claim about it.
     stored: bool,
+}
+
+/// What an event that was found somewhere is.
+#[derive(Clone, Copy, Debug)]
+enum Recognised {
+    /// What that claim says; the first one about it stands at that place.
+    AsSent { place: usize, claim: EventClaim },
+    /// Other than any batch says that was not refused, such as this one.
+    Changed { place: usize, claim: EventClaim },
+    /// Only refused batches speak of it, such as this one.
+    Refused { place: usize, claim: EventClaim },
+    /// No batch has an event with that id, but one has the same event.
+    UnderAnotherId,
+    /// No batch has it.
+    Stranger,
+}
+
+impl Recognised {
+    /// The place of the first claim about its id.
+    fn place(self) -> Option<usize> {
+        match self {
+            Self::AsSent { place, .. }
+            | Self::Changed { place, .. }
+            | Self::Refused { place, .. } => Some(place),
+            Self::UnderAnotherId | Self::Stranger => None,
+        }
+    }
 }
 
 impl Events {
@@ -61,48 +91,76 @@ impl Events {
         self.outcomes.get(claim.batch as usize).copied().unwrap_or(Outcome::Unknown)
     }
 
-    /// Kafka holds a record with that event.
-    pub(super) fn in_kafka(&mut self, event_id: Uuid) {
-        if let Some(place) = self.place(event_id) {
-            self.seen[place].in_kafka = true;
+    /// What an event with that id and these contents is.
+    fn recognise(&self, event_id: Uuid, digest: EventDigest) -> Recognised {
+        let Some(place) = self.place(event_id) else {
+            return match self.digests.binary_search(&digest) {
+                Ok(_) => Recognised::UnderAnotherId,
+                Err(_) => Recognised::Stranger,
+            };
+        };
+        let claims = self.about(place);
+        let mut possible = claims.iter().filter(|claim| self.outcome(claim) != Outcome::Refused);
+        let same = possible.clone().find(|claim| claim.digest == digest);
+        match (same, possible.next()) {
+            (Some(claim), _) => Recognised::AsSent { place, claim: *claim },
+            (None, Some(first)) => Recognised::Changed { place, claim: *first },
+            (None, None) => Recognised::Refused { place, claim: claims[0] },
+        }
+    }
+
+    /// Kafka holds a record with an event of that id and these contents.
+    pub(super) fn in_kafka(&mut self, event_id: Uuid, digest: EventDigest, verdict: &mut Verdict) {
+        match self.recognise(event_id, digest) {
+            Recognised::AsSent { place, .. } => {
+                let claims = self.about(place).len();
+                let (claims, seen) = (&self.claims[place..][..claims], &mut self.seen[place..]);
+                for (_, seen) in claims.iter().zip(seen).filter(|(it, _)| it.digest == digest) {
+                    seen.in_kafka = true;
+                }
+            }
+            Recognised::Changed { claim, .. } => verdict.add(Clause::ChangedBeforeKafka, || {
+                format!("{}: sent {}, in Kafka {digest}", describe(&claim), claim.digest)
+            }),
+            Recognised::Refused { claim, .. } => {
+                verdict.add(Clause::RefusedInKafka, || describe(&claim));
+            }
+            Recognised::UnderAnotherId => verdict.add(Clause::InventedInKafka, || {
+                format!("{event_id} holds an event that was sent under another id")
+            }),
+            Recognised::Stranger => {
+                verdict.add(Clause::InventedInKafka, || format!("{event_id} was never sent"));
+            }
         }
     }
 
     /// There is a row with that id and these contents.
     pub(super) fn stored(&mut self, event_id: Uuid, digest: EventDigest, verdict: &mut Verdict) {
         verdict.counts.event_rows += 1;
-        let Some(place) = self.place(event_id) else {
-            return match self.digests.binary_search(&digest) {
-                Ok(_) => verdict.add(Clause::Doubled, || {
-                    format!("{event_id} holds an event that was sent under another id")
-                }),
-                Err(_) => verdict.add(Clause::Invented, || format!("{event_id} was never sent")),
-            };
-        };
-        if std::mem::replace(&mut self.seen[place].stored, true) {
+        let recognised = self.recognise(event_id, digest);
+        if let Some(place) = recognised.place()
+            && std::mem::replace(&mut self.seen[place].stored, true)
+        {
             return verdict.add(Clause::Doubled, || format!("{event_id} has two rows"));
         }
-        let claims = self.about(place);
-        let batch = claims[0].batch;
-        let mut possible = claims.iter().filter(|claim| self.outcome(claim) != Outcome::Refused);
-        let Some(first) = possible.clone().next() else {
-            return verdict
-                .add(Clause::RefusedStored, || format!("{event_id} of refused batch {batch}"));
-        };
-        match possible.find(|claim| claim.digest == digest) {
-            None => verdict.add(Clause::Changed, || {
-                let (batch, sent) = (first.batch, first.digest);
-                format!("{event_id} of batch {batch}: sent {sent}, stored {digest}")
+        match recognised {
+            Recognised::AsSent { claim, .. } if claim.unwritable => {
+                verdict.add(Clause::UnwritableStored, || describe(&claim));
+            }
+            Recognised::AsSent { .. } => {}
+            Recognised::Changed { claim, .. } => verdict.add(Clause::Changed, || {
+                format!("{}: sent {}, stored {digest}", describe(&claim), claim.digest)
             }),
-            Some(claim) if claim.unwritable => verdict
-                .add(Clause::UnwritableStored, || format!("{event_id} of batch {}", claim.batch)),
-            Some(_) => {}
+            Recognised::Refused { claim, .. } => {
+                verdict.add(Clause::RefusedStored, || describe(&claim));
+            }
+            Recognised::UnderAnotherId => verdict.add(Clause::Doubled, || {
+                format!("{event_id} holds an event that was sent under another id")
+            }),
+            Recognised::Stranger => {
+                verdict.add(Clause::Invented, || format!("{event_id} was never sent"));
+            }
         }
-    }
-
-    /// Whether the event has a row.
-    pub(super) fn is_stored(&self, event_id: Uuid) -> bool {
-        self.place(event_id).is_some_and(|place| self.seen[place].stored)
     }
 
     /// Judges what was not seen. Kafka's records and all rows have been given before.
@@ -110,126 +168,55 @@ impl Events {
         let mut place = 0;
         while place < self.claims.len() {
             let claims = self.about(place);
-            self.judge_one(claims, self.seen[place], verdict);
+            self.judge_one(claims, &self.seen[place..][..claims.len()], verdict);
             place += claims.len();
         }
     }
 
-    fn judge_one(&self, claims: &[EventClaim], seen: Seen, verdict: &mut Verdict) {
-        let with = |outcome| claims.iter().find(move |claim| self.outcome(claim) == outcome);
-        if let Some(claim) = with(Outcome::Acknowledged) {
-            verdict.counts.events.acknowledged += 1;
-            verdict.counts.unwritable += u64::from(claim.unwritable);
-            match (seen.stored, seen.in_kafka) {
-                (true, _) => {}
-                (false, false) => verdict.add(Clause::LostBeforeKafka, || self.describe(claim)),
-                // The dead letters tell what became of it.
-                (false, true) if claim.unwritable => {}
-                (false, true) => verdict.add(Clause::LostAfterKafka, || self.describe(claim)),
+    fn judge_one(&self, claims: &[EventClaim], seen: &[Seen], verdict: &mut Verdict) {
+        let stored = seen[0].stored;
+        let with = |outcome| {
+            let all = claims.iter().zip(seen);
+            all.filter(move |(claim, _)| self.outcome(claim) == outcome)
+        };
+        // Of several that differ under one id, Kafka must hold each.
+        let acknowledged = with(Outcome::Acknowledged).min_by_key(|(_, seen)| seen.in_kafka);
+        let unknown = with(Outcome::Unknown).max_by_key(|(_, seen)| seen.in_kafka);
+        let (claim, seen) = match (acknowledged, unknown) {
+            (Some(best), _) => {
+                verdict.counts.events.acknowledged += 1;
+                verdict.counts.unwritable += u64::from(best.0.unwritable);
+                best
             }
-        } else if let Some(claim) = with(Outcome::Unknown) {
-            verdict.counts.events.unknown += 1;
-            verdict.counts.unknown_stored += u64::from(seen.stored);
-            if seen.in_kafka && !seen.stored && !claim.unwritable {
-                verdict.add(Clause::Stranded, || self.describe(claim));
+            (None, Some(best)) => {
+                verdict.counts.events.unknown += 1;
+                verdict.counts.unknown_in_kafka += u64::from(best.1.in_kafka);
+                verdict.counts.unknown_stored += u64::from(stored);
+                best
             }
-        } else {
-            verdict.counts.events.refused += 1;
-        }
+            (None, None) => {
+                verdict.counts.events.refused += 1;
+                return;
+            }
+        };
+        let broken = match (acknowledged.is_some(), seen.in_kafka, stored) {
+            (_, true, true) | (false, false, false) => return,
+            // The dead letters tell what became of it.
+            (_, true, false) if claim.unwritable => return,
+            (true, true, false) => Clause::LostAfterKafka,
+            (false, true, false) => Clause::Stranded,
+            (true, false, false) => Clause::LostBeforeKafka,
+            (_, false, true) => Clause::StoredNotInKafka,
+        };
+        verdict.add(broken, || describe(claim));
     }
+}
 
-    fn describe(&self, claim: &EventClaim) -> String {
-        let EventClaim { event_id, batch, .. } = claim;
-        let at = Timestamp::from_micros(common::event_id::millis(*event_id).saturating_mul(1_000));
-        format!("{event_id} ({at}) of batch {batch}")
-    }
+fn describe(claim: &EventClaim) -> String {
+    let EventClaim { event_id, batch, .. } = claim;
+    let at = Timestamp::from_micros(common::event_id::millis(*event_id).saturating_mul(1_000));
+    format!("{event_id} ({at}) of batch {batch}")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: Uuid = Uuid::from_u128(7);
-    const OTHER_ID: Uuid = Uuid::from_u128(8);
-
-    fn digest(text: &str) -> EventDigest {
-        EventDigest::of(Uuid::nil(), Timestamp::from_micros(0), text, "{}", None)
-    }
-
-    /// What is found of event 7, which was sent as "sent" in batches of these outcomes.
-    fn found(
-        outcomes: &[Outcome],
-        unwritable: bool,
-        in_kafka: bool,
-        rows: &[(Uuid, &str)],
-    ) -> Verdict {
-        let claim = |batch| EventClaim { event_id: ID, digest: digest("sent"), batch, unwritable };
-        let claims = (0..).take(outcomes.len()).map(claim).collect();
-        let mut events = Events::of(claims, outcomes.to_vec());
-        let mut verdict = Verdict::default();
-        if in_kafka {
-            events.in_kafka(ID);
-        }
-        for (event_id, content) in rows {
-            events.stored(*event_id, digest(content), &mut verdict);
-        }
-        events.judge(&mut verdict);
-        verdict
-    }
-
-    fn check(
-        outcomes: &[Outcome],
-        in_kafka: bool,
-        rows: &[(Uuid, &str)],
-        expected: &[(Clause, u64)],
-    ) {
-        let verdict = found(outcomes, false, in_kafka, rows);
-        let found: Vec<_> =
-            verdict.findings().iter().map(|(clause, found)| (*clause, found.count)).collect();
-        assert_eq!(found, expected, "{outcomes:?}, in Kafka: {in_kafka}, {rows:?}");
-    }
-
-    #[test]
-    fn events_are_judged_by_what_was_answered_and_where_they_are() {
-        use Outcome::{Acknowledged, Refused, Unknown};
-        let sent = &[(ID, "sent")][..];
-        check(&[Acknowledged], true, sent, &[]);
-        check(&[Unknown], true, sent, &[]);
-        check(&[Unknown], false, &[], &[]);
-        check(&[Refused], false, &[], &[]);
-        check(&[Acknowledged], false, &[], &[(Clause::LostBeforeKafka, 1)]);
-        check(&[Acknowledged], true, &[], &[(Clause::LostAfterKafka, 1)]);
-        check(&[Unknown], true, &[], &[(Clause::Stranded, 1)]);
-        check(&[Refused], true, sent, &[(Clause::RefusedStored, 1)]);
-        check(&[Acknowledged], true, &[(ID, "other")], &[(Clause::Changed, 1)]);
-        check(&[Unknown], true, &[(ID, "other")], &[(Clause::Changed, 1)]);
-        check(&[Acknowledged], true, &[(ID, "sent"), (ID, "sent")], &[(Clause::Doubled, 1)]);
-        check(&[Acknowledged], true, &[(ID, "sent"), (OTHER_ID, "sent")], &[(Clause::Doubled, 1)]);
-        check(&[Acknowledged], true, &[(ID, "sent"), (OTHER_ID, "new")], &[(Clause::Invented, 1)]);
-        let under_another_id = [(Clause::LostBeforeKafka, 1), (Clause::Doubled, 1)];
-        check(&[Acknowledged], false, &[(OTHER_ID, "sent")], &under_another_id);
-    }
-
-    #[test]
-    fn the_best_answer_counts_that_any_batch_with_the_event_got() {
-        use Outcome::{Acknowledged, Refused, Unknown};
-        let counts = |outcomes: &[Outcome]| found(outcomes, false, false, &[]).counts.events;
-        assert_eq!(counts(&[Refused, Unknown, Acknowledged]).acknowledged, 1);
-        assert_eq!(counts(&[Refused, Unknown]).unknown, 1);
-        assert_eq!(counts(&[Refused, Refused]).refused, 1);
-        check(&[Refused, Unknown, Acknowledged], true, &[], &[(Clause::LostAfterKafka, 1)]);
-        check(&[Refused, Unknown], true, &[(ID, "sent")], &[]);
-    }
-
-    #[test]
-    fn unwritable_events_have_no_row_but_are_in_kafka() {
-        let clauses = |in_kafka, rows: &[(Uuid, &str)]| {
-            let verdict = found(&[Outcome::Acknowledged], true, in_kafka, rows);
-            assert_eq!(verdict.counts.unwritable, 1);
-            verdict.findings().keys().copied().collect::<Vec<_>>()
-        };
-        assert_eq!(clauses(true, &[]), []);
-        assert_eq!(clauses(false, &[]), [Clause::LostBeforeKafka]);
-        assert_eq!(clauses(true, &[(ID, "sent")]), [Clause::UnwritableStored]);
-    }
-}
+mod tests;

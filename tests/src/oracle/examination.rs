@@ -1,27 +1,23 @@
 //! All comparisons together, fed one record or row at a time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use common::record::events::{EventsRecord, Replay};
+use common::record::events::EventsRecord;
 use common::record::headers::{RECEIVED_AT, RecordHeaders, SCHEMA};
 use common::record::webstates;
-use common::time::Timestamp;
 use rdkafka::message::{Header, OwnedHeaders};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::claims::Claims;
+use super::clause::Clause;
 use super::letters::Letters;
-use super::verdict::{Clause, Verdict};
+use super::verdict::Verdict;
 use crate::ledger::{EventDigest, UNWRITABLE_EVENT_TYPE};
-use crate::model::{EventRow, Tables, differences};
+use crate::model::{EventRow, Tables};
 use crate::stack::records::Record;
 
 /// The largest page that is decompressed here: more than any gateway accepts.
 const PAGE_LIMIT_BYTES: usize = 64 << 20;
-
-/// SHA-256 over what a batch says of its replay and user, and when: all that merging depends on.
-type HeadDigest = [u8; 32];
 
 /// What has been found so far. To be given, in this order: the records of the two topics, the dead
 /// letters, the rows, the lag.
@@ -30,10 +26,6 @@ pub(super) struct Examination {
     claims: Claims,
     events_topic: String,
     webstates_topic: String,
-    /// Unknown batches by what they say of replay and user.
-    unknown_heads: HashMap<HeadDigest, Vec<usize>>,
-    /// Unknown batches of which Kafka holds a record.
-    traced: BTreeSet<usize>,
     /// Keys of unreadable records that Kafka holds.
     garbage: BTreeSet<String>,
     letters: Letters,
@@ -43,18 +35,12 @@ pub(super) struct Examination {
 impl Examination {
     /// Nothing has been found yet.
     pub(super) fn of(claims: Claims, events_topic: &str, webstates_topic: &str) -> Self {
-        let mut unknown_heads: HashMap<_, Vec<_>> = HashMap::new();
-        for (place, batch) in claims.unknown.iter().enumerate() {
-            unknown_heads.entry(head_digest(&batch.replay, batch.as_of)).or_default().push(place);
-        }
         let mut verdict = Verdict::default();
         verdict.counts.batches = claims.batches;
         Self {
             claims,
             events_topic: events_topic.to_owned(),
             webstates_topic: webstates_topic.to_owned(),
-            unknown_heads,
-            traced: BTreeSet::new(),
             garbage: BTreeSet::new(),
             letters: Letters::default(),
             verdict,
@@ -72,15 +58,26 @@ impl Examination {
             Ok(batch) => batch,
             Err(error) => return self.unreadable(Topic::Events, &record, &error.to_string()),
         };
-        if let Some(places) = self.unknown_heads.get(&head_digest(&batch.replay, batch.as_of)) {
-            self.traced.extend(places);
+        let Self { claims: Claims { events, heads, pages, .. }, verdict, .. } = self;
+        heads.in_kafka(&batch.replay, batch.as_of, verdict);
+        for sighting in &batch.webstates {
+            pages.sighting_in_kafka(sighting, verdict);
         }
         let mut unwritable = Vec::new();
         for (place, event) in batch.events.iter().enumerate() {
-            self.claims.events.in_kafka(event.event_id);
-            if event.event_type == UNWRITABLE_EVENT_TYPE {
+            let is_writable = event.event_type != UNWRITABLE_EVENT_TYPE;
+            if !is_writable {
                 unwritable.push(place);
             }
+            let digest = EventDigest::of(
+                batch.replay.replay_id,
+                event.timestamp,
+                event.event_type,
+                event.event_data,
+                event.webstate_hash,
+            );
+            events.in_kafka(event.event_id, digest, verdict);
+            pages.event_in_kafka(event, is_writable);
         }
         if !unwritable.is_empty() {
             self.letters.expect(&self.events_topic, &record, Some(unwritable));
@@ -95,9 +92,10 @@ impl Examination {
             return self.unreadable(Topic::Webstates, &record, "no value, or no headers");
         };
         let page = webstates::decode_key(Some(&record.key))
-            .and_then(|hash| webstates::verify(hash, value, PAGE_LIMIT_BYTES));
-        if let Err(error) = page {
-            self.unreadable(Topic::Webstates, &record, &error.to_string());
+            .and_then(|hash| webstates::verify(hash, value, PAGE_LIMIT_BYTES).map(|()| hash));
+        match page {
+            Ok(hash) => self.claims.pages.content_in_kafka(hash, &mut self.verdict),
+            Err(error) => self.unreadable(Topic::Webstates, &record, &error.to_string()),
         }
     }
 
@@ -139,37 +137,18 @@ impl Examination {
         counts.user_rows = tables.users.len() as u64;
         counts.replay_rows = tables.replays.len() as u64;
         counts.webstate_rows = tables.webstates.len() as u64;
-        self.merge_unknown();
-        let expected = self.claims.merged.tables();
-        let Self { verdict, claims, .. } = self;
-        for difference in differences("users", &expected.users, &tables.users) {
-            verdict.add(Clause::User, || difference);
-        }
-        for difference in differences("replays", &expected.replays, &tables.replays) {
-            verdict.add(Clause::Replay, || difference);
-        }
-        claims.pages.judge(&tables.webstates, verdict);
+        self.claims.heads.judge(tables, &mut self.verdict);
+        self.claims.pages.judge(&tables.webstates, &mut self.verdict);
     }
 
-    /// Unknown batches count if they left a trace: Kafka holds their record, or the tables one of
-    /// their events.
-    fn merge_unknown(&mut self) {
-        let Claims { events, merged, unknown, .. } = &mut self.claims;
-        for (place, batch) in unknown.iter().enumerate() {
-            let left_a_trace = self.traced.contains(&place)
-                || batch.events.iter().any(|event| events.is_stored(event.event_id));
-            if left_a_trace {
-                merged.add_head(&batch.replay, batch.as_of);
-            }
-        }
-    }
-
-    /// The writers have not committed so many records of a topic.
-    pub(super) fn take_lag(&mut self, topic: &str, records: i64) {
-        if records != 0 {
-            let count = records.unsigned_abs();
-            let describe = || format!("{records} of {topic}");
-            self.verdict.add_many(Clause::Uncommitted, count, describe);
+    /// By partition of that topic, how far its end lies beyond what the writers have committed.
+    pub(super) fn take_lag(&mut self, topic: &str, uncommitted: &BTreeMap<i32, i64>) {
+        for (partition, records) in uncommitted.iter().filter(|(_, records)| **records != 0) {
+            let describe = || match records.is_positive() {
+                true => format!("{records} of {topic} [{partition}]"),
+                false => format!("{topic} [{partition}] is committed {} beyond its end", -records),
+            };
+            self.verdict.add_many(Clause::Uncommitted, records.unsigned_abs(), describe);
         }
     }
 
@@ -200,18 +179,6 @@ fn has_readable_headers(record: &Record) -> bool {
         headers = headers.insert(Header { key, value: Some(value) });
     }
     RecordHeaders::from_kafka(Some(&headers)).is_ok()
-}
-
-fn head_digest(replay: &Replay<'_>, as_of: Timestamp) -> HeadDigest {
-    let mut hash = Sha256::new();
-    let mut add = |part: &str| {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    };
-    // A debug text tells what is absent from what is empty.
-    add(&format!("{replay:?}"));
-    add(&as_of.to_string());
-    hash.finalize().into()
 }
 
 #[cfg(test)]

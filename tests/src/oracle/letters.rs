@@ -8,7 +8,8 @@ use common::record::headers::{
 };
 use sha2::{Digest, Sha256};
 
-use super::verdict::{Clause, Verdict};
+use super::clause::Clause;
+use super::verdict::Verdict;
 use crate::stack::records::Record;
 
 /// The headers that a dead letter has besides the original's.

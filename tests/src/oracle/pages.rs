@@ -1,11 +1,14 @@
-//! Every page state that was spoken of against the rows of `webstates`.
+//! Every page state that was spoken of against Kafka and the rows of `webstates`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use common::page_hash::PageHash;
+use common::record::events::{Event, Sighting};
 use common::time::Timestamp;
 
-use super::verdict::{Clause, Verdict};
+use super::clause::Clause;
+use super::statement::Statement;
+use super::verdict::Verdict;
 use crate::ledger::Sent;
 use crate::model::WebstateRow;
 
@@ -13,24 +16,30 @@ use crate::model::WebstateRow;
 #[derive(Debug, Default)]
 pub(super) struct Pages(BTreeMap<PageHash, PageClaims>);
 
-/// What batches say of one page state. Without any of it there may be a row or not.
+/// What batches say of one page state.
 #[derive(Debug, Default)]
 struct PageClaims {
-    /// The first capture that was acknowledged. With it came the content, or the gateway's word
-    /// that Kafka has it.
-    first_acknowledged: Option<Timestamp>,
-    /// Captures of which it is unknown whether they arrived.
-    unknown: BTreeSet<Timestamp>,
+    /// When it was seen.
+    captures: BTreeMap<Timestamp, Statement>,
+    /// The page itself: Kafka must have it once any capture was acknowledged, for with that came
+    /// the content, or the gateway's word that Kafka has it.
+    content: Statement,
+    /// A batch has brought the content.
+    is_sent: bool,
     /// An event that must have a row belongs to it.
     is_referred_to: bool,
+    /// An event belongs to it that may be the reason for a row, though the database refuses it.
+    may_have_row: bool,
 }
 
 impl Pages {
     /// A batch was acknowledged.
     pub(super) fn acknowledged(&mut self, batch: &Sent<'_>) {
+        self.unknown(batch);
         for page in &batch.pages {
-            let first = &mut self.0.entry(page.html_hash).or_default().first_acknowledged;
-            *first = Some(first.map_or(page.captured_at, |first| first.min(page.captured_at)));
+            let claims = self.0.entry(page.html_hash).or_default();
+            claims.captures.entry(page.captured_at).or_default().acknowledged = true;
+            claims.content.acknowledged = true;
         }
         for event in &batch.events {
             if let Some(hash) = event.webstate_hash {
@@ -42,16 +51,49 @@ impl Pages {
     /// A batch may have arrived or not.
     pub(super) fn unknown(&mut self, batch: &Sent<'_>) {
         for page in &batch.pages {
-            self.0.entry(page.html_hash).or_default().unknown.insert(page.captured_at);
+            let claims = self.0.entry(page.html_hash).or_default();
+            claims.captures.entry(page.captured_at).or_default();
+            claims.is_sent |= page.content;
         }
         for hash in batch.events.iter().filter_map(|event| event.webstate_hash) {
             self.0.entry(hash).or_default();
         }
     }
 
-    /// Compares with all rows of `webstates`.
+    /// Kafka holds a record of a batch that says so.
+    pub(super) fn sighting_in_kafka(&mut self, sighting: &Sighting, verdict: &mut Verdict) {
+        let Sighting { html_hash, captured_at } = sighting;
+        let claims = self.0.get_mut(html_hash);
+        match claims.and_then(|claims| claims.captures.get_mut(captured_at)) {
+            Some(capture) => capture.in_kafka = true,
+            None => verdict.add(Clause::StatementUnexpected, || {
+                format!("{html_hash} captured at {captured_at}")
+            }),
+        }
+    }
+
+    /// Kafka holds that event.
+    pub(super) fn event_in_kafka(&mut self, event: &Event<'_>, is_writable: bool) {
+        // Whether anybody has sent a reference is judged with the event.
+        if let Some(claims) = event.webstate_hash.and_then(|hash| self.0.get_mut(&hash)) {
+            claims.is_referred_to |= is_writable;
+            claims.may_have_row = true;
+        }
+    }
+
+    /// Kafka holds the page.
+    pub(super) fn content_in_kafka(&mut self, hash: PageHash, verdict: &mut Verdict) {
+        match self.0.get_mut(&hash).filter(|claims| claims.is_sent) {
+            Some(claims) => claims.content.in_kafka = true,
+            None => verdict.add(Clause::StatementUnexpected, || format!("the page {hash}")),
+        }
+    }
+
+    /// Compares with Kafka, of which all records have been given before, and with all rows of
+    /// `webstates`.
     pub(super) fn judge(&self, rows: &BTreeMap<PageHash, WebstateRow>, verdict: &mut Verdict) {
         for (hash, claims) in &self.0 {
+            claims.judge_kafka(*hash, verdict);
             match rows.get(hash) {
                 Some(row) => claims.judge(*hash, row, verdict),
                 None if claims.must_have_row() => {
@@ -67,132 +109,49 @@ impl Pages {
 }
 
 impl PageClaims {
+    fn judge_kafka(&self, hash: PageHash, verdict: &mut Verdict) {
+        for (captured_at, _) in self.captures.iter().filter(|(_, capture)| capture.is_missing()) {
+            let describe = || format!("{hash} captured at {captured_at}");
+            verdict.add(Clause::StatementMissing, describe);
+        }
+        if self.content.is_missing() {
+            verdict.add(Clause::StatementMissing, || format!("the page {hash}"));
+        }
+    }
+
     fn must_have_row(&self) -> bool {
-        self.first_acknowledged.is_some() || self.is_referred_to
+        self.first_capture().is_some() || self.content.counts() || self.is_referred_to
     }
 
     fn judge(&self, hash: PageHash, row: &WebstateRow, verdict: &mut Verdict) {
-        if !self.allows(row.captured_at) {
+        if !self.must_have_row() && !self.may_have_row {
+            verdict.add(Clause::Webstate, || format!("{hash} has a row, and Kafka no reason"));
+        }
+        let first = self.first_capture();
+        if row.captured_at != first {
             verdict.add(Clause::Webstate, || {
-                let (stored, sent) = (row.captured_at, self.first_acknowledged);
-                format!("{hash} captured at {stored:?}, first acknowledged at {sent:?}")
+                format!("{hash} captured at {:?}, stored {:?}", first, row.captured_at)
             });
         }
         match row.content {
             Some(content) if content != hash => {
                 verdict.add(Clause::PageChanged, || format!("{hash} holds {content}"));
             }
-            None if self.first_acknowledged.is_some() => {
+            Some(_) if !self.content.counts() => {
+                verdict.add(Clause::Webstate, || format!("{hash} has content, and Kafka none"));
+            }
+            None if self.content.counts() => {
                 verdict.add(Clause::PageMissing, || hash.to_string());
             }
             Some(_) | None => {}
         }
     }
 
-    /// Whether a row may have that time: the first acknowledged, or an earlier one that may have
-    /// arrived as well.
-    fn allows(&self, captured_at: Option<Timestamp>) -> bool {
-        captured_at == self.first_acknowledged
-            || captured_at.is_some_and(|time| {
-                self.unknown.contains(&time)
-                    && self.first_acknowledged.is_none_or(|first| time < first)
-            })
+    /// The capture that a row must hold.
+    fn first_capture(&self) -> Option<Timestamp> {
+        self.captures.iter().find(|(_, capture)| capture.counts()).map(|(time, _)| *time)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use common::record::events::{Replay, User};
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::ledger::{EventDigest, SentEvent, SentPage};
-
-    fn at(micros: i64) -> Timestamp {
-        Timestamp::from_micros(micros)
-    }
-
-    fn page() -> PageHash {
-        PageHash::of(b"page")
-    }
-
-    fn batch(captures: &[i64], refers: bool, unwritable: bool) -> Sent<'static> {
-        let event = SentEvent {
-            event_id: Uuid::nil(),
-            sha256: EventDigest::of(Uuid::nil(), at(0), "", "", None),
-            webstate_hash: Some(page()),
-            unwritable,
-        };
-        let capture =
-            |micros: &i64| SentPage { html_hash: page(), captured_at: at(*micros), content: true };
-        let user = User { user_id: Uuid::nil(), email: None, name: None, created_at: None };
-        Sent {
-            batch: 0,
-            as_of: at(0),
-            replay: Replay {
-                replay_id: Uuid::nil(),
-                initial_url: "/".into(),
-                start_time: at(0),
-                end_time: None,
-                user,
-            },
-            events: if refers { vec![event] } else { vec![] },
-            pages: captures.iter().map(capture).collect(),
-        }
-    }
-
-    fn check(
-        acknowledged: &[Sent<'_>],
-        unknown: &[Sent<'_>],
-        row: Option<(Option<&[u8]>, Option<i64>)>,
-        expected: &[Clause],
-    ) {
-        let mut pages = Pages::default();
-        acknowledged.iter().for_each(|batch| pages.acknowledged(batch));
-        unknown.iter().for_each(|batch| pages.unknown(batch));
-        let row = row.map(|(content, captured_at)| WebstateRow {
-            content: content.map(PageHash::of),
-            captured_at: captured_at.map(at),
-        });
-        let mut verdict = Verdict::default();
-        let rows: BTreeMap<_, _> = row.map(|row| (page(), row)).into_iter().collect();
-        pages.judge(&rows, &mut verdict);
-        let found: Vec<_> = verdict.findings().keys().copied().collect();
-        assert_eq!(found, expected, "{acknowledged:?} {unknown:?} {rows:?}");
-    }
-
-    #[test]
-    fn page_states_are_judged_by_what_batches_say_of_them() {
-        let captured = |micros: &[i64]| [batch(micros, false, false)];
-        let content = Some(&b"page"[..]);
-        check(&captured(&[7, 5]), &[], Some((content, Some(5))), &[]);
-        check(&captured(&[7, 5]), &[], Some((content, Some(7))), &[Clause::Webstate]);
-        check(&captured(&[7, 5]), &[], Some((content, None)), &[Clause::Webstate]);
-        check(&captured(&[5]), &[], None, &[Clause::Webstate]);
-        check(&captured(&[5]), &[], Some((None, Some(5))), &[Clause::PageMissing]);
-        check(&captured(&[5]), &[], Some((Some(b"other"), Some(5))), &[Clause::PageChanged]);
-        check(&[], &[], Some((content, None)), &[Clause::Webstate]);
-        check(&[], &[], None, &[]);
-
-        // What is unknown may have arrived, in part, or not at all.
-        let unknown = captured(&[3, 9]);
-        check(&captured(&[5]), &unknown, Some((content, Some(3))), &[]);
-        check(&captured(&[5]), &unknown, Some((content, Some(5))), &[]);
-        check(&captured(&[5]), &unknown, Some((content, Some(9))), &[Clause::Webstate]);
-        check(&captured(&[5]), &unknown, Some((content, Some(4))), &[Clause::Webstate]);
-        for row in [None, Some((content, None)), Some((None, Some(9))), Some((content, Some(3)))] {
-            check(&[], &unknown, row, &[]);
-        }
-        check(&[], &unknown, Some((content, Some(4))), &[Clause::Webstate]);
-    }
-
-    #[test]
-    fn an_event_that_is_stored_has_a_row_to_refer_to() {
-        check(&[batch(&[], true, false)], &[], Some((None, None)), &[]);
-        check(&[batch(&[], true, false)], &[], None, &[Clause::Webstate]);
-        check(&[batch(&[], true, true)], &[], None, &[]);
-        check(&[batch(&[], true, true)], &[], Some((None, None)), &[]);
-        check(&[], &[batch(&[], true, false)], None, &[]);
-        check(&[], &[batch(&[], true, false)], Some((None, None)), &[]);
-    }
-}
+mod tests;

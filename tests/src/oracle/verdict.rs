@@ -1,4 +1,4 @@
-//! What was promised, clause by clause, and what was found otherwise.
+//! What was found, clause by clause.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,106 +6,10 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::HumanCount;
 
+use super::clause::Clause;
+
 /// How many findings of a clause are described; all are counted.
 const EXAMPLES: usize = 10;
-
-/// A way in which the promise can be broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Clause {
-    /// An acknowledged event is nowhere, and Kafka does not hold it: the gateway's fault, or
-    /// Kafka's.
-    LostBeforeKafka,
-    /// An acknowledged event has no row although Kafka holds it: the writer's fault.
-    LostAfterKafka,
-    /// An event of an unknown batch has no row although Kafka holds it: the writer's fault.
-    Stranded,
-    /// An event that was sent has more than one row, or one under an id that is not its own.
-    Doubled,
-    /// An event's row is not what was sent.
-    Changed,
-    /// A row's event was never sent.
-    Invented,
-    /// An event has a row although it was refused.
-    RefusedStored,
-    /// An event has a row although the database refuses its type.
-    UnwritableStored,
-    /// A record of a topic cannot be read, though nobody has put it there who meant it not to be.
-    Unreadable,
-    /// A record that must be in the dead letters is not.
-    LetterMissing,
-    /// A dead letter is not the record that it says it is.
-    LetterChanged,
-    /// A dead letter names other events than the unwritable ones.
-    LetterMisnamed,
-    /// A dead letter of a record that could be written, or of none.
-    LetterUnexpected,
-    /// A record that cannot be read was acknowledged, and Kafka does not hold it.
-    GarbageLost,
-    /// A row of `users` holds other than the merged values.
-    User,
-    /// A row of `replays` holds other than the merged values.
-    Replay,
-    /// A row of `webstates` is missing, was never spoken of, or has another time of capture.
-    Webstate,
-    /// A page that Kafka has acknowledged has no content.
-    PageMissing,
-    /// A page's content is not that of its hash.
-    PageChanged,
-    /// Records that the writers have not committed.
-    Uncommitted,
-}
-
-impl Clause {
-    /// All of them.
-    pub const ALL: [Self; 20] = [
-        Self::LostBeforeKafka,
-        Self::LostAfterKafka,
-        Self::Stranded,
-        Self::Doubled,
-        Self::Changed,
-        Self::Invented,
-        Self::RefusedStored,
-        Self::UnwritableStored,
-        Self::Unreadable,
-        Self::LetterMissing,
-        Self::LetterChanged,
-        Self::LetterMisnamed,
-        Self::LetterUnexpected,
-        Self::GarbageLost,
-        Self::User,
-        Self::Replay,
-        Self::Webstate,
-        Self::PageMissing,
-        Self::PageChanged,
-        Self::Uncommitted,
-    ];
-
-    /// What is counted under it, for people.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::LostBeforeKafka => "events lost, not in Kafka",
-            Self::LostAfterKafka => "events lost, in Kafka",
-            Self::Stranded => "unknown events in Kafka, not written",
-            Self::Doubled => "events doubled",
-            Self::Changed => "events changed",
-            Self::Invented => "events invented",
-            Self::RefusedStored => "refused events stored",
-            Self::UnwritableStored => "unwritable events stored",
-            Self::Unreadable => "records of gateways unreadable",
-            Self::LetterMissing => "dead letters missing",
-            Self::LetterChanged => "dead letters changed",
-            Self::LetterMisnamed => "dead letters naming other events",
-            Self::LetterUnexpected => "dead letters of nothing dead",
-            Self::GarbageLost => "unreadable records lost",
-            Self::User => "users not as merged",
-            Self::Replay => "replays not as merged",
-            Self::Webstate => "page states not as merged",
-            Self::PageMissing => "pages without content",
-            Self::PageChanged => "pages with other content",
-            Self::Uncommitted => "records not committed",
-        }
-    }
-}
 
 /// What was found under one clause.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,6 +41,8 @@ pub struct Counts {
     pub events: ByOutcome,
     /// Acknowledged events that are unwritable by construction.
     pub unwritable: u64,
+    /// Unknown events that Kafka holds.
+    pub unknown_in_kafka: u64,
     /// Unknown events that have a row.
     pub unknown_stored: u64,
     /// Rows of `events`.
@@ -214,6 +120,7 @@ impl fmt::Display for Verdict {
         row("  of these unwritable", counts.unwritable);
         row("events refused", counts.events.refused);
         row("events unknown", counts.events.unknown);
+        row("  of these in Kafka", counts.unknown_in_kafka);
         row("  of these stored", counts.unknown_stored);
         row("batches acknowledged", counts.batches.acknowledged);
         row("batches refused", counts.batches.refused);

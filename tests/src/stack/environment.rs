@@ -192,7 +192,10 @@ impl Environment {
         for topic in ["replay-events", "replay-webstates"].map(|name| self.topic(name)) {
             eventually("the writers have committed everything", deadline, async || {
                 let uncommitted = records.uncommitted(self.consumer_group(), &topic).await?;
-                ensure!(uncommitted == 0, "{uncommitted} records of {topic} to go");
+                ensure!(
+                    uncommitted.is_empty(),
+                    "records of {topic} to go, by partition: {uncommitted:?}"
+                );
                 Ok(())
             })
             .await?;

@@ -33,6 +33,7 @@ pub mod cluster;
 pub mod command;
 pub mod environment;
 pub mod folder;
+mod groups;
 pub mod kafka;
 pub mod launch;
 pub mod metrics;

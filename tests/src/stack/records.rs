@@ -1,6 +1,5 @@
-//! A broker's records and offsets, as tests look at them.
+//! A broker's records, as tests look at them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +13,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// How long one question to the broker may take, and one wait for records.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const QUESTION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Above any record that a topic takes.
 const LARGEST_RECORD_BYTES: &str = "20000000";
@@ -120,6 +119,26 @@ impl Records {
         Ok(())
     }
 
+    /// Has a topic lose all records that it holds now.
+    ///
+    /// # Errors
+    /// When the topic does not exist or the broker does not answer in time.
+    pub async fn lose_all(&self, topic: &str) -> Result<()> {
+        let config = self.client();
+        let all = tokio::task::spawn_blocking({
+            let (config, topic) = (config.clone(), topic.to_owned());
+            move || all_partitions(&config.create()?, &topic, Offset::End)
+        });
+        let admin: AdminClient<DefaultClientContext> = config.create()?;
+        let options = AdminOptions::new()
+            .request_timeout(Some(QUESTION_TIMEOUT))
+            .operation_timeout(Some(QUESTION_TIMEOUT));
+        for partition in admin.delete_records(&all.await??, &options).await?.elements() {
+            partition.error()?;
+        }
+        Ok(())
+    }
+
     /// All records that a topic holds now, by partition and offset.
     ///
     /// # Errors
@@ -147,65 +166,7 @@ impl Records {
         tokio::task::spawn_blocking(move || read_each(&config, &topic, gathered, take)).await?
     }
 
-    /// The offsets that a group has committed for a topic, by partition; without those that it
-    /// has not.
-    ///
-    /// # Errors
-    /// When the topic does not exist or the broker does not answer in time.
-    pub async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
-        let mut config = self.client();
-        config.set("group.id", group);
-        let topic = topic.to_owned();
-        tokio::task::spawn_blocking(move || {
-            let consumer: BaseConsumer = config.create()?;
-            let assignment = all_partitions(&consumer, &topic, Offset::Invalid)?;
-            let committed = consumer.committed_offsets(assignment, QUESTION_TIMEOUT)?;
-            let offsets = committed.elements().into_iter().filter_map(|element| {
-                Some((element.partition(), element.offset().to_raw().filter(|raw| *raw >= 0)?))
-            });
-            Ok(offsets.collect())
-        })
-        .await?
-    }
-
-    /// How many of a topic's records the group has not committed yet.
-    ///
-    /// # Errors
-    /// When the topic does not exist or the broker does not answer in time.
-    pub async fn uncommitted(&self, group: &str, topic: &str) -> Result<i64> {
-        let committed = self.committed(group, topic).await?;
-        let config = self.client();
-        let topic = topic.to_owned();
-        tokio::task::spawn_blocking(move || {
-            let consumer: BaseConsumer = config.create()?;
-            let partitions = all_partitions(&consumer, &topic, Offset::Invalid)?;
-            let mut uncommitted = 0;
-            for partition in partitions.elements() {
-                let number = partition.partition();
-                let (first, end) = consumer.fetch_watermarks(&topic, number, QUESTION_TIMEOUT)?;
-                uncommitted += end - committed.get(&number).copied().unwrap_or(first);
-            }
-            Ok(uncommitted)
-        })
-        .await?
-    }
-
-    /// How many consumers the broker counts to a group.
-    ///
-    /// # Errors
-    /// When the broker does not answer in time.
-    pub async fn members(&self, group: &str) -> Result<usize> {
-        let config = self.client();
-        let group = group.to_owned();
-        tokio::task::spawn_blocking(move || {
-            let consumer: BaseConsumer = config.create()?;
-            let groups = consumer.fetch_group_list(Some(&group), QUESTION_TIMEOUT)?;
-            Ok(groups.groups().iter().map(|group| group.members().len()).sum())
-        })
-        .await?
-    }
-
-    fn client(&self) -> ClientConfig {
+    pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("reconnect.backoff.max.ms", "500");
         config
@@ -243,7 +204,7 @@ fn read_each<T>(
     Ok(gathered)
 }
 
-fn all_partitions(
+pub(super) fn all_partitions(
     consumer: &BaseConsumer,
     topic: &str,
     offset: Offset,

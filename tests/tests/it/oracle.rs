@@ -10,6 +10,7 @@ use common::time::Timestamp;
 use indicatif::ProgressBar;
 use tests::fleet::{self, FleetOptions, Report, Speed, Unruliness};
 use tests::ledger::{Ledger, REFUSE_UNWRITABLE};
+use tests::model::records;
 use tests::oracle::accounts::{Audit, GatewayAccounts};
 use tests::oracle::{self, Clause, Subject, Verdict};
 use tests::recordings::{self, Cast, CloneOptions};
@@ -19,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long anything may take that is waited for: far beyond what it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a record may hold by default.
+const RECORD_LIMIT_BYTES: usize = 10 << 20;
 
 /// An environment whose database refuses unwritable events, and a ledger.
 struct Trial {
@@ -156,7 +160,8 @@ async fn an_unruly_fleet_leaves_nothing_to_find() -> Result<()> {
     for gateway in [&gateway, &other_gateway] {
         GatewayAccounts::of(&gateway.metrics().await?)?.check_idle()?;
     }
-    every_wound_is_found(&trial).await
+    every_wound_is_found(&trial).await?;
+    what_kafka_holds_otherwise_is_found(&trial).await
 }
 
 /// Does to the tables what no writer would.
@@ -182,6 +187,22 @@ async fn every_wound_is_found(trial: &Trial) -> Result<()> {
     let missed = wounds.iter().find(|(_, clause)| verdict.count(*clause) == 0);
     ensure!(missed.is_none(), "{missed:?} was not found:\n{verdict}");
     Ok(())
+}
+
+/// Does to Kafka what no gateway would, and what no broker should.
+async fn what_kafka_holds_otherwise_is_found(trial: &Trial) -> Result<()> {
+    let kafka = trial.environment.records();
+    let topics = ["replay-events", "replay-webstates"].map(|name| trial.environment.topic(name));
+    let sessions = recordings::own()?;
+    let never_sent = sessions.first().context("no recording")?.envelope();
+    kafka.produce(&topics[0], &records::of_events(&never_sent, RECORD_LIMIT_BYTES)?).await?;
+    trial.must_find(Clause::InventedInKafka).await?;
+    trial.must_find(Clause::StatementUnexpected).await?;
+    for topic in &topics {
+        kafka.lose_all(topic).await?;
+    }
+    trial.must_find(Clause::StoredNotInKafka).await?;
+    trial.must_find(Clause::StatementMissing).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

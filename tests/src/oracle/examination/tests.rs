@@ -1,126 +1,28 @@
-//! A small world that is as it should be, and every way of breaking it.
+//! Every way of breaking a small world that is as it should be.
+
+mod kafka;
+mod world;
+
+use common::page_hash::PageHash;
+use uuid::Uuid;
 
 use super::*;
-use crate::ledger::{Line, Outcome, Sent, Settled};
-use crate::model::{Model, records};
-use crate::oracle::claims::ClaimsReader;
-use crate::recordings::envelope::Envelope;
-use crate::recordings::own;
-use common::record::headers::{
-    ERROR_CLASS, ERROR_EVENTS, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC,
-};
-
-const EVENTS: &str = "replay-events";
-const WEBSTATES: &str = "replay-webstates";
-const GARBAGE: &str = "garbage-1";
-const RECORD_LIMIT_BYTES: usize = 10 << 20;
-
-/// All that an examination is given.
-struct World {
-    lines: Vec<(Envelope, Option<Outcome>)>,
-    garbage_acknowledged: bool,
-    batches: Vec<Record>,
-    pages: Vec<Record>,
-    letters: Vec<Record>,
-    tables: Tables,
-    lag: i64,
-}
-
-impl World {
-    /// An acknowledged batch, an unknown one that arrived, and one that did not; an unwritable
-    /// event, and a record that cannot be read.
-    fn whole() -> Self {
-        let mut envelopes: Vec<_> = own().unwrap()[13..].iter().map(|it| it.envelope()).collect();
-        let tables = {
-            envelopes[0].events[2].event_type = UNWRITABLE_EVENT_TYPE;
-            let mut model = Model::of(&envelopes[..2]);
-            model.add(&envelopes[1]);
-            let mut tables = model.tables();
-            tables.events.retain(|_, event| event.event_type != UNWRITABLE_EVENT_TYPE);
-            tables
-        };
-        let arrived = || envelopes[..2].iter();
-        let mut batches: Vec<_> =
-            arrived().flat_map(|it| records::of_events(it, RECORD_LIMIT_BYTES).unwrap()).collect();
-        batches.push(Record { key: GARBAGE.into(), value: None, ..batches[0].clone() });
-        for (record, offset) in batches.iter_mut().zip(0..) {
-            record.offset = offset;
-        }
-        let letters = vec![letter(&batches[0], Some("2")), letter(batches.last().unwrap(), None)];
-        let outcomes = [Some(Outcome::Acknowledged), Some(Outcome::Unknown), None];
-        Self {
-            garbage_acknowledged: true,
-            pages: arrived().flat_map(|it| records::of_pages(it).unwrap()).collect(),
-            lines: envelopes.into_iter().zip(outcomes).collect(),
-            batches,
-            letters,
-            tables,
-            lag: 0,
-        }
-    }
-
-    fn examine(self) -> Verdict {
-        let mut reader = ClaimsReader::default();
-        let mut take = |line| reader.take(line).unwrap();
-        for ((envelope, outcome), batch) in self.lines.iter().zip(0..) {
-            take(Line::Sent(Sent::of(batch, envelope)));
-            if let Some(outcome) = *outcome {
-                let at = Timestamp::from_micros(0);
-                take(Line::Settled(Settled { batch, outcome, status: None, attempts: 1, at }));
-            }
-        }
-        take(Line::Garbage { key: GARBAGE.to_owned() });
-        if self.garbage_acknowledged {
-            take(Line::GarbageAcknowledged { key: GARBAGE.to_owned() });
-        }
-        let mut examination = Examination::of(reader.finish(), EVENTS, WEBSTATES);
-        self.batches.into_iter().for_each(|record| examination.take_batch_record(record));
-        self.pages.into_iter().for_each(|record| examination.take_page_record(record));
-        self.letters.into_iter().for_each(|letter| examination.take_letter(letter));
-        for (event_id, row) in &self.tables.events {
-            examination.take_event_row(*event_id, row);
-        }
-        examination.take_tables(&self.tables);
-        examination.take_lag(EVENTS, self.lag);
-        examination.finish()
-    }
-
-    fn unknown_replay(&mut self) -> Uuid {
-        self.lines[1].0.replay.replay_id
-    }
-}
-
-fn letter(original: &Record, events: Option<&str>) -> Record {
-    let mut letter = original.clone();
-    let mut add = |name: &str, value: &str| letter.headers.push((name.to_owned(), value.into()));
-    add(ERROR_CLASS, "class");
-    add(ORIGINAL_TOPIC, EVENTS);
-    add(ORIGINAL_PARTITION, &original.partition.to_string());
-    add(ORIGINAL_OFFSET, &original.offset.to_string());
-    if let Some(events) = events {
-        add(ERROR_EVENTS, events);
-    }
-    letter
-}
-
-fn check(break_it: impl FnOnce(&mut World), expected: &[Clause]) {
-    let mut world = World::whole();
-    break_it(&mut world);
-    let verdict = world.examine();
-    let found: Vec<_> = verdict.findings().keys().copied().collect();
-    assert_eq!(found, expected, "{verdict}");
-}
+use crate::ledger::Outcome;
+use crate::model::Model;
+use world::{ACKNOWLEDGED, ARRIVED, LOST, World, check, letter};
 
 #[test]
 fn a_world_as_it_should_be_is_clean() {
     let world = World::whole();
-    let [acknowledged, unknown, lost] = [0, 1, 2].map(|it| world.lines[it].0.events.len() as u64);
+    let [acknowledged, unknown, lost] =
+        [ACKNOWLEDGED, ARRIVED, LOST].map(|it| world.lines[it].0.events.len() as u64);
     let verdict = world.examine();
     assert!(verdict.is_clean(), "{verdict}");
     let counts = verdict.counts;
     assert_eq!((counts.batches.acknowledged, counts.batches.unknown), (1, 2));
     assert_eq!(counts.events.acknowledged, acknowledged);
-    assert_eq!((counts.events.unknown, counts.unknown_stored), (unknown + lost, unknown));
+    assert_eq!(counts.events.unknown, unknown + lost);
+    assert_eq!((counts.unknown_in_kafka, counts.unknown_stored), (unknown, unknown));
     assert_eq!((counts.unwritable, counts.letters), (1, 2));
 }
 
@@ -129,18 +31,10 @@ fn no_clause_is_blind() {
     check(|it| drop(it.tables.events.pop_first()), &[Clause::LostAfterKafka]);
     check(
         |it| {
-            let replay_id = it.unknown_replay();
+            let replay_id = it.lines[ARRIVED].0.replay.replay_id;
             it.tables.events.retain(|_, event| event.replay_id != replay_id);
         },
         &[Clause::Stranded],
-    );
-    check(
-        |it| {
-            it.tables.events.pop_first();
-            // Kafka holds neither its record nor, then, a reason for the dead letter.
-            it.batches.remove(0);
-        },
-        &[Clause::LostBeforeKafka, Clause::LetterUnexpected],
     );
     check(
         |it| it.tables.events.first_entry().unwrap().get_mut().event_data.push(' '),
@@ -168,7 +62,10 @@ fn no_clause_is_blind() {
     check(|it| drop(it.letters.pop()), &[Clause::LetterMissing]);
     check(|it| it.letters[0].key.push(b'x'), &[Clause::LetterChanged]);
     check(|it| it.letters[0].headers.pop().map_or((), drop), &[Clause::LetterMisnamed]);
-    check(|it| it.letters.push(letter(&it.batches[1], Some("0"))), &[Clause::LetterUnexpected]);
+    check(
+        |it| it.letters.push(letter(&it.batches[ARRIVED], Some("0"))),
+        &[Clause::LetterUnexpected],
+    );
     check(
         |it| {
             it.batches.pop();
@@ -188,30 +85,37 @@ fn no_clause_is_blind() {
     );
     check(
         |it| {
-            let page = it.lines[0].0.webstates[0].html_hash;
+            let page = it.lines[ACKNOWLEDGED].0.webstates[0].html_hash;
             it.tables.webstates.get_mut(&page).unwrap().content = None;
         },
         &[Clause::PageMissing],
     );
     check(
         |it| {
-            let other = common::page_hash::PageHash::of(b"other");
+            let other = PageHash::of(b"other");
             it.tables.webstates.first_entry().unwrap().get_mut().content = Some(other);
         },
         &[Clause::PageChanged],
     );
-    check(|it| it.lag = 3, &[Clause::Uncommitted]);
+    check(|it| it.lag.extend([(0, 3)]), &[Clause::Uncommitted]);
 }
 
 #[test]
 fn what_was_refused_is_nowhere() {
-    let refused = |it: &mut World| it.lines[1].1 = Some(Outcome::Refused);
+    let refused = |it: &mut World| it.lines[ARRIVED].1 = Some(Outcome::Refused);
     let mut world = World::whole();
     refused(&mut world);
     let found = world.examine();
     let clauses: Vec<_> = found.findings().keys().copied().collect();
     // Nor are its user, its replay and the pages that nobody else has seen.
-    let expected = [Clause::RefusedStored, Clause::User, Clause::Replay, Clause::Webstate];
+    let expected = [
+        Clause::RefusedInKafka,
+        Clause::RefusedStored,
+        Clause::StatementUnexpected,
+        Clause::User,
+        Clause::Replay,
+        Clause::Webstate,
+    ];
     assert_eq!(clauses, expected, "{found}");
 }
 
@@ -219,7 +123,7 @@ fn what_was_refused_is_nowhere() {
 fn an_unwritable_event_has_no_row() {
     check(
         |it| {
-            let tables = Model::of([&it.lines[0].0]).tables();
+            let tables = Model::of([&it.lines[ACKNOWLEDGED].0]).tables();
             let unwritable = |event: &EventRow| event.event_type == UNWRITABLE_EVENT_TYPE;
             it.tables.events.extend(tables.events.into_iter().filter(|(_, row)| unwritable(row)));
         },
@@ -240,33 +144,33 @@ fn a_record_that_cannot_be_read_need_not_arrive_unless_it_was_acknowledged() {
 }
 
 #[test]
-fn an_unknown_batch_counts_once_it_has_left_a_trace() {
-    let gone = |it: &mut World| {
-        let replay_id = it.unknown_replay();
-        let user_id = it.lines[1].0.replay.user.user_id;
-        it.tables.events.retain(|_, event| event.replay_id != replay_id);
-        it.tables.replays.remove(&replay_id);
-        it.tables.users.remove(&user_id);
-        it.batches.remove(1);
-    };
-    check(gone, &[]);
-    // Kafka holds its record, or the tables an event of it: so the rest must be there as well.
+fn an_unknown_batch_counts_once_kafka_holds_it() {
+    check(|it| drop(it.lose_unknown()), &[]);
     check(
         |it| {
-            let record = it.batches[1].clone();
-            gone(it);
+            let record = it.lose_unknown();
             it.batches.push(record);
         },
-        &[Clause::Stranded, Clause::User, Clause::Replay],
+        &[Clause::Stranded, Clause::User, Clause::Replay, Clause::Webstate],
     );
+    // The tables hold it, and Kafka does not.
     check(
         |it| {
-            let row = it.tables.events.clone();
-            gone(it);
-            it.tables.events = row;
+            let whole = it.tables.clone();
+            it.lose_unknown();
+            it.tables = whole;
         },
-        &[Clause::User, Clause::Replay],
+        &[Clause::StoredNotInKafka, Clause::User, Clause::Replay, Clause::Webstate],
     );
+}
+
+#[test]
+fn a_partition_committed_beyond_its_end_does_not_make_up_for_one_that_lags() {
+    let mut world = World::whole();
+    world.lag.extend([(0, 3), (1, 0), (2, -3)]);
+    let verdict = world.examine();
+    assert_eq!(verdict.count(Clause::Uncommitted), 6, "{verdict}");
+    check(|it| it.lag.extend([(2, -3)]), &[Clause::Uncommitted]);
 }
 
 fn bad_record() -> Record {
