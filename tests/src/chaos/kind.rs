@@ -195,7 +195,7 @@ pub enum Kind {
     RollingRestart,
     /// A writer of the previous build joins the group and leaves.
     PreviousWriter,
-    /// Records that cannot be read and events that cannot be written.
+    /// Records that cannot be read. (Events that cannot be written the fleet sends all the while.)
     Poison,
     /// A gateway's clock is hours off.
     ClockOff,
@@ -218,6 +218,8 @@ pub enum Track {
     Gateway(usize),
     /// One writer.
     Writer(usize),
+    /// The reporter.
+    Reporter,
 }
 
 /// Gateways of a fault run.
@@ -266,6 +268,11 @@ impl Kind {
         matches!(self, Self::Hit(..) | Self::HitAt(..) | Self::Broker(_) | Self::TwoBrokers(_))
     }
 
+    /// Whether it kills services, so that they may be found ended by SIGKILL.
+    pub const fn kills_services(self) -> bool {
+        matches!(self, Self::Hit(_, Blow::Kill) | Self::HitAt(_, Blow::Kill))
+    }
+
     /// What it takes, when it chooses instance `target`.
     pub fn tracks(self, target: usize) -> Vec<Track> {
         let one = |service| match service {
@@ -299,7 +306,7 @@ impl Kind {
             },
             Self::Churn | Self::PreviousWriter => vec![Track::Group],
             Self::Poison => vec![Track::Stream],
-            Self::RollingRestart => [Track::Kafka, Track::Postgres, Track::Group]
+            Self::RollingRestart => [Track::Kafka, Track::Postgres, Track::Group, Track::Reporter]
                 .into_iter()
                 .chain((0..GATEWAYS).map(Track::Gateway))
                 .chain((0..WRITERS).map(Track::Writer))

@@ -6,14 +6,17 @@
 //! | [`options`] | what a run is like |
 //! | [`kind`] | what can go wrong, by name (pure) |
 //! | [`schedule`](mod@schedule) | when what goes wrong, from a seed (pure) |
-//! | [`world`], `links`, `roster` | everything that runs, the connections, the service processes |
+//! | [`world`], `links` | everything that runs, and the connections |
+//! | `standing`, `roster`, `ends` | the service processes, and how they ended |
 //! | `faults` | the faults themselves |
+//! | `tracks` | who works on what |
 //! | `execute`, `supervise` | has faults happen; starts again what ends by itself |
 //! | `probe`, `watch` | how fresh the tables are; what the processes say of themselves |
 //! | [`report`] | the tables at the end |
 //!
 //! Whether the promise was kept, [`crate::oracle`] says.
 
+mod ends;
 mod execute;
 mod faults;
 pub mod kind;
@@ -23,7 +26,9 @@ mod probe;
 pub mod report;
 mod roster;
 pub mod schedule;
+mod standing;
 mod supervise;
+mod tracks;
 mod watch;
 mod world;
 
@@ -42,11 +47,12 @@ use crate::ledger::Ledger;
 use crate::oracle;
 use crate::recordings::{self, Cast, CloneOptions};
 use crate::stack::eventually;
-use execute::{FRESH, Tracks};
+use execute::FRESH;
 use kind::Kind;
 pub use options::ChaosOptions;
 use probe::Freshness;
 pub use report::Report;
+use tracks::Tracks;
 use world::World;
 
 /// More recorders than any run is long for: it is stopped before.
@@ -141,7 +147,7 @@ impl Chaos {
             drop(stopping);
             anyhow::Ok((results, fleet, flows))
         };
-        let (broken, seen, ended_by_themselves, ()) = tokio::join!(
+        let (broken, seen, (), ()) = tokio::join!(
             breaking,
             watch::watch(&world, &stop),
             supervise::supervise(&world, &tracks, &stop),
@@ -160,7 +166,7 @@ impl Chaos {
             kinds: options.kinds,
             left_out,
             seen,
-            ended_by_themselves,
+            ended: world.roster.ends(),
             flows: flows.map_err(|error| format!("{error:#}")),
             verdict,
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::ends::Ended;
 use super::execute::Result;
 use super::kind::Kind;
 use super::watch::Seen;
@@ -25,8 +26,8 @@ pub struct Report {
     pub(super) left_out: Vec<(Kind, &'static str)>,
     /// What the processes said of themselves.
     pub(super) seen: Seen,
-    /// Services that ended although no fault ended them.
-    pub(super) ended_by_themselves: Vec<String>,
+    /// How services ended.
+    pub(super) ended: Ended,
     /// Whether fresh data flowed after the last fault.
     pub(super) flows: std::result::Result<Duration, String>,
     /// What the oracle found.
@@ -48,7 +49,7 @@ impl Report {
         self.verdict.is_clean()
             && self.flows.is_ok()
             && self.seen.complaint_count == 0
-            && self.ended_by_themselves.is_empty()
+            && self.ended.by_themselves.is_empty()
             && self.kinds.iter().all(|kind| tallies.get(kind).is_some_and(|it| it.happened > 0))
     }
 
@@ -127,8 +128,10 @@ impl fmt::Display for Report {
         for complaint in complaints {
             writeln!(formatter, "  {complaint}")?;
         }
-        writeln!(formatter, "ended by themselves: {}", self.ended_by_themselves.len())?;
-        for end in &self.ended_by_themselves {
+        let Ended { by_themselves, not_drained } = &self.ended;
+        writeln!(formatter, "drains that an outage kept from being finished: {not_drained}")?;
+        writeln!(formatter, "ended by themselves: {}", by_themselves.len())?;
+        for end in by_themselves {
             writeln!(formatter, "  {end}")?;
         }
         match &self.flows {

@@ -42,6 +42,13 @@ impl Fault {
     pub fn tracks(&self) -> Vec<Track> {
         self.kind.tracks(self.target)
     }
+
+    /// Whether it takes away from the services what they depend on. A rolling restart gives
+    /// everything back before it asks a service to drain.
+    pub(super) fn is_outage(&self) -> bool {
+        let depends_on = |track| matches!(track, Track::Kafka | Track::Postgres | Track::Network);
+        self.kind != Kind::RollingRestart && self.tracks().into_iter().any(depends_on)
+    }
 }
 
 impl fmt::Display for Fault {
