@@ -52,6 +52,7 @@ use kind::Kind;
 pub use options::ChaosOptions;
 use probe::Freshness;
 pub use report::Report;
+use schedule::TooShort;
 use tracks::Tracks;
 use world::World;
 
@@ -94,11 +95,14 @@ pub struct Chaos {
 
 impl Chaos {
     /// Lays out the run.
-    pub fn new(mut options: ChaosOptions) -> Self {
+    ///
+    /// # Errors
+    /// When it is too short for all kinds of faults.
+    pub fn new(mut options: ChaosOptions) -> Result<Self, TooShort> {
         let left_out = options.leave_out_impossible();
         let ChaosOptions { seed, length, kinds, overlap, .. } = &options;
-        let faults = schedule::schedule(*seed, *length, kinds, *overlap);
-        Self { options, left_out, faults }
+        let faults = schedule::schedule(*seed, *length, kinds, *overlap)?;
+        Ok(Self { options, left_out, faults })
     }
 
     /// The faults that will happen.
