@@ -12,15 +12,19 @@
 //! | `tracks` | who works on what |
 //! | `execute`, `supervise` | has faults happen; starts again what ends by itself |
 //! | `probe`, `watch` | how fresh the tables are; what the processes say of themselves |
-//! | [`report`] | the tables at the end |
+//! | `last_look`, `months` | what must hold of the services and the reports at the end |
+//! | [`report`], `findings` | the tables at the end, and whether all is well |
 //!
 //! Whether the promise was kept, [`crate::oracle`] says.
 
 mod ends;
 mod execute;
 mod faults;
+mod findings;
 pub mod kind;
+mod last_look;
 mod links;
+mod months;
 pub mod options;
 mod probe;
 pub mod report;
@@ -137,17 +141,22 @@ impl Chaos {
         let breaking = async {
             // However this ends, the rest ends with it.
             let stopping = stop.clone().drop_guard();
-            wait_fresh(&freshness, FLOW_WITHIN).await.context("before the first fault")?;
-            tell("data flow");
-            let begun = Instant::now();
-            let told = |result: &execute::Result| {
-                tell(&format!("{:7.1} s  {result}", begun.elapsed().as_secs_f64()));
-            };
-            let results = execute::execute(stage, &faults, options.overlap, told).await;
-            tell("the last fault is healed");
+            let mut results = Vec::new();
+            let mut flows = wait_flowing(&freshness).await.context("before the first fault");
+            if flows.is_ok() {
+                tell("data flow");
+                let begun = Instant::now();
+                let told = |result: &execute::Result| {
+                    tell(&format!("{:7.1} s  {result}", begun.elapsed().as_secs_f64()));
+                };
+                results = execute::execute(stage, &faults, options.overlap, told).await;
+                tell("the last fault is healed");
+            }
             stop_fleet.cancel();
             let fleet = fleet.await??;
-            let flows = still_flows(&freshness).await;
+            if flows.is_ok() {
+                flows = still_flows(&freshness).await;
+            }
             drop(stopping);
             anyhow::Ok((results, fleet, flows))
         };
@@ -159,19 +168,25 @@ impl Chaos {
         );
         let (results, fleet, flows) = broken?;
         probing.await??;
+        let mut at_rest = last_look::gateways_acknowledge(&world, &ledger).await?;
         let idle = world.environment.wait_committed(IDLE_WITHIN).await;
         let flows = flows.and_then(|longest| idle.map(|()| longest));
+        at_rest.extend(last_look::all_at_rest(&world).await);
+        let months = months::check(&world.environment).await;
         tell("examining");
         let subject = oracle::Subject::of(&world.environment).await?;
         let verdict = oracle::examine(&options.ledger, &subject).await?;
         Ok(Report {
             fleet,
+            probes: freshness.answers(),
             faults: results,
             kinds: options.kinds,
             left_out,
             seen,
             ended: world.roster.ends(),
             flows: flows.map_err(|error| format!("{error:#}")),
+            at_rest,
+            months: months.map_err(|error| format!("{error:#}")),
             verdict,
         })
     }
@@ -214,6 +229,12 @@ async fn wait_fresh(freshness: &Freshness, within: Duration) -> Result<()> {
         }
     })
     .await
+}
+
+/// Waits until data flow at all; gives how fresh they are.
+async fn wait_flowing(freshness: &Freshness) -> Result<Duration> {
+    wait_fresh(freshness, FLOW_WITHIN).await?;
+    Ok(freshness.staleness())
 }
 
 /// Sees fresh data flow for a while; gives how long the slowest took.
