@@ -122,7 +122,7 @@ impl Trouble {
 }
 
 /// Which parts a troubled connection lies between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Between {
     /// Recorders and a gateway.
     RecordersAndGateway,
@@ -139,7 +139,8 @@ pub enum Between {
 }
 
 impl Between {
-    const ALL: [Self; 6] = [
+    /// All.
+    pub const ALL: [Self; 6] = [
         Self::RecordersAndGateway,
         Self::GatewaysAndBroker,
         Self::WritersAndBroker,
@@ -151,6 +152,19 @@ impl Between {
     /// Which a fault's target stands for.
     pub fn of(target: usize) -> Self {
         Self::ALL[target % Self::ALL.len()]
+    }
+}
+
+impl fmt::Display for Between {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::RecordersAndGateway => "recorders and a gateway",
+            Self::GatewaysAndBroker => "gateways and a broker",
+            Self::WritersAndBroker => "writers and a broker",
+            Self::Brokers => "brokers",
+            Self::WritersAndPostgres => "writers and Postgres",
+            Self::ReportersAndPostgres => "reporters and Postgres",
+        })
     }
 }
 
@@ -271,6 +285,11 @@ impl Kind {
     /// Whether it kills services, so that they may be found ended by SIGKILL.
     pub const fn kills_services(self) -> bool {
         matches!(self, Self::Hit(_, Blow::Kill) | Self::HitAt(_, Blow::Kill))
+    }
+
+    /// Whether it troubles connections.
+    pub const fn is_network(self) -> bool {
+        matches!(self, Self::Network(_))
     }
 
     /// What it takes, when it chooses instance `target`.

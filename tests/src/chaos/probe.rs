@@ -247,6 +247,7 @@ mod tests {
             if let Line::Settled(it) = line {
                 settled.push((it.outcome, it.status));
             }
+            Ok(())
         })
         .unwrap();
         assert_eq!(settled, [(Outcome::Unknown, None)]);

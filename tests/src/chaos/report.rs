@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::ends::Ended;
 use super::execute::Result;
 use super::findings;
-use super::kind::Kind;
+use super::kind::{Between, Kind};
 use super::watch::Seen;
 use crate::fleet;
 use crate::oracle::Verdict;
@@ -100,6 +100,23 @@ impl Report {
         table
     }
 
+    /// How often connections between which parts were in trouble.
+    fn link_table(&self) -> Table {
+        let mut table = table(["connections in trouble", "times"]);
+        let mut counts = Between::ALL.map(|between| (between, 0));
+        let happened = self.faults.iter().filter(|result| result.happened.is_ok());
+        for fault in happened.map(|result| result.fault) {
+            let hit = |between| fault.kind.is_network() && Between::of(fault.target) == between;
+            for (_, count) in counts.iter_mut().filter(|(between, _)| hit(*between)) {
+                *count += 1;
+            }
+        }
+        for (between, count) in counts {
+            table.add_row([between.to_string(), count.to_string()]);
+        }
+        table
+    }
+
     fn memory_table(&self) -> Table {
         let mut table = table(["process", "scrapes", "memory high-water"]);
         for (name, bytes) in &self.seen.memory_high_water_bytes {
@@ -131,7 +148,7 @@ impl fmt::Display for Report {
         for (kind, reason) in &self.left_out {
             writeln!(formatter, "left out: {kind}: {reason}")?;
         }
-        writeln!(formatter, "{}", self.memory_table())?;
+        writeln!(formatter, "{}\n{}", self.link_table(), self.memory_table())?;
         let Seen { complaint_count, complaints, .. } = &self.seen;
         writeln!(formatter, "accounts that did not add up: {complaint_count}")?;
         for complaint in complaints {

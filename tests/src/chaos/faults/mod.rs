@@ -1,5 +1,6 @@
 //! The faults themselves: each happens, proves that it did, and heals.
 
+mod exchange;
 mod group;
 mod kafka;
 mod network;
