@@ -9,6 +9,8 @@
 #
 # PROFILE=dev builds faster and runs slower.
 set -euo pipefail
+# Also where a command's output is taken: a build that fails must not go unnoticed there.
+shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source deploy/local/prerequisites.sh
 
@@ -16,26 +18,31 @@ readonly PROFILE=${PROFILE:-release}
 
 require_prerequisites faults
 
+# What can be broken on purpose lies apart from what is shipped. Development builds are not, and
+# share what the tests have built with the same features.
 target=${CARGO_TARGET_DIR:-target}
 case $PROFILE in
-    dev) programs=$target/debug ;;
-    *) programs=$target/$PROFILE ;;
+    dev) folder=debug ;;
+    *)
+        folder=$PROFILE
+        target=$target/faults
+        ;;
 esac
 
-# Prints the path of a writer of the commit before this one; nothing where history has none.
+# Prints the path of a writer of the commit before this one; nothing where history has none. Its
+# target folder is its own: what lies there can be of no other commit.
 build_previous_writer() {
-    local worktree=.local/previous-writer/source writer=.local/previous-writer/$PROFILE
+    local worktree=.local/previous-writer/source target=.local/previous-writer/target
     git rev-parse --quiet --verify HEAD~1 >/dev/null || return 0
     git worktree remove --force "$worktree" 2>/dev/null || true
     git worktree add --quiet --force --detach "$worktree" HEAD~1
-    CARGO_TARGET_DIR=$(realpath -m "$target") cargo build --quiet --profile "$PROFILE" \
+    rm -f "$target/$folder/writer"
+    cargo build --quiet --profile "$PROFILE" --target-dir "$target" \
         --manifest-path "$worktree/Cargo.toml" --package writer >&2
-    mkdir -p "$writer"
-    cp "$programs/writer" "$writer/writer"
     git worktree remove --force "$worktree"
-    realpath "$writer/writer"
+    realpath "$target/$folder/writer"
 }
 
 previous=$(build_previous_writer)
-cargo build --profile "$PROFILE" --workspace --bins --features common/failpoints
-exec "$programs/chaos" ${previous:+--previous-writer "$previous"} "$@"
+cargo build --profile "$PROFILE" --target-dir "$target" --workspace --bins --features common/failpoints
+exec "$target/$folder/chaos" ${previous:+--previous-writer "$previous"} "$@"

@@ -90,7 +90,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         speed: options.speed,
         ledger: options.ledger,
         previous_writer: options.previous_writer,
-    });
+    })?;
     for fault in chaos.faults() {
         println!("{fault}");
     }

@@ -1,21 +1,19 @@
 //! Has the faults of a schedule happen when they are due.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::faults;
+use super::ends::Asked;
 pub(super) use super::faults::Happened;
-use super::kind::Track;
+use super::faults::{self, Scene};
 use super::probe::Freshness;
 use super::schedule::{Fault, Overlap};
 use super::supervise;
+use super::tracks::Tracks;
 use super::world::World;
 use crate::ledger::Ledger;
 
@@ -23,7 +21,7 @@ use crate::ledger::Ledger;
 const FAULT_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// What others do at the time may keep a fault from happening: then it is tried again.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: u64 = 3;
 
 /// The tables are fresh while no probe is under way for longer.
 pub(super) const FRESH: Duration = Duration::from_secs(5);
@@ -62,20 +60,6 @@ impl fmt::Display for Result {
             Some(None) => write!(formatter, "; NOT FRESH AGAIN"),
             None => Ok(()),
         }
-    }
-}
-
-/// The locks of all tracks.
-#[derive(Debug, Default)]
-pub(super) struct Tracks {
-    locks: std::sync::Mutex<BTreeMap<Track, Arc<Mutex<()>>>>,
-}
-
-impl Tracks {
-    /// The lock of one track.
-    pub(super) fn lock(&self, track: Track) -> Arc<Mutex<()>> {
-        let mut locks = self.locks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Arc::clone(locks.entry(track).or_default())
     }
 }
 
@@ -131,28 +115,24 @@ pub(super) async fn execute(
 }
 
 async fn one(stage: Stage<'_>, fault: Fault) -> Result {
-    let mut wanted = fault.tracks();
-    // One order for all, so that no two wait for each other in a circle.
-    wanted.sort_unstable();
-    let mut held = Vec::new();
-    for track in wanted {
-        held.push(stage.tracks.lock(track).lock_owned().await);
-    }
+    let Stage { world, ledger, tracks, duration_scale, .. } = stage;
+    let _held = tracks.take(&fault).await;
+    let asked = if fault.kind.kills_services() { Asked::Kill } else { Asked::Nothing };
     let mut attempt = 1;
     let happened = loop {
-        let happening = faults::happen(&fault, stage.world, stage.ledger, stage.duration_scale);
+        let scene = Scene::new(&fault, attempt, world, ledger, tracks, duration_scale);
+        let happening = faults::happen(fault.kind, scene);
         let happened = match tokio::time::timeout(FAULT_TIMEOUT, happening).await {
             Ok(happened) => happened.map_err(|error| format!("{error:#}")),
             Err(_) => Err(format!("not over within {FAULT_TIMEOUT:?}")),
         };
+        if happened.is_err() {
+            supervise::revive_all(world, &fault.tracks(), asked).await;
+        }
         if happened.is_ok() || attempt == ATTEMPTS {
             break happened;
         }
         attempt += 1;
-        // What it broke on the way may not run.
-        for track in fault.tracks() {
-            supervise::revive(stage.world, track).await;
-        }
     };
     Result { fault, happened, recovery: None }
 }

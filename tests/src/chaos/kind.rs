@@ -122,7 +122,7 @@ impl Trouble {
 }
 
 /// Which parts a troubled connection lies between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Between {
     /// Recorders and a gateway.
     RecordersAndGateway,
@@ -139,7 +139,8 @@ pub enum Between {
 }
 
 impl Between {
-    const ALL: [Self; 6] = [
+    /// All.
+    pub const ALL: [Self; 6] = [
         Self::RecordersAndGateway,
         Self::GatewaysAndBroker,
         Self::WritersAndBroker,
@@ -151,6 +152,19 @@ impl Between {
     /// Which a fault's target stands for.
     pub fn of(target: usize) -> Self {
         Self::ALL[target % Self::ALL.len()]
+    }
+}
+
+impl fmt::Display for Between {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::RecordersAndGateway => "recorders and a gateway",
+            Self::GatewaysAndBroker => "gateways and a broker",
+            Self::WritersAndBroker => "writers and a broker",
+            Self::Brokers => "brokers",
+            Self::WritersAndPostgres => "writers and Postgres",
+            Self::ReportersAndPostgres => "reporters and Postgres",
+        })
     }
 }
 
@@ -195,7 +209,7 @@ pub enum Kind {
     RollingRestart,
     /// A writer of the previous build joins the group and leaves.
     PreviousWriter,
-    /// Records that cannot be read and events that cannot be written.
+    /// Records that cannot be read. (Events that cannot be written the fleet sends all the while.)
     Poison,
     /// A gateway's clock is hours off.
     ClockOff,
@@ -218,6 +232,8 @@ pub enum Track {
     Gateway(usize),
     /// One writer.
     Writer(usize),
+    /// The reporter.
+    Reporter,
 }
 
 /// Gateways of a fault run.
@@ -266,6 +282,16 @@ impl Kind {
         matches!(self, Self::Hit(..) | Self::HitAt(..) | Self::Broker(_) | Self::TwoBrokers(_))
     }
 
+    /// Whether it kills services, so that they may be found ended by SIGKILL.
+    pub const fn kills_services(self) -> bool {
+        matches!(self, Self::Hit(_, Blow::Kill) | Self::HitAt(_, Blow::Kill))
+    }
+
+    /// Whether it troubles connections.
+    pub const fn is_network(self) -> bool {
+        matches!(self, Self::Network(_))
+    }
+
     /// What it takes, when it chooses instance `target`.
     pub fn tracks(self, target: usize) -> Vec<Track> {
         let one = |service| match service {
@@ -299,7 +325,7 @@ impl Kind {
             },
             Self::Churn | Self::PreviousWriter => vec![Track::Group],
             Self::Poison => vec![Track::Stream],
-            Self::RollingRestart => [Track::Kafka, Track::Postgres, Track::Group]
+            Self::RollingRestart => [Track::Kafka, Track::Postgres, Track::Group, Track::Reporter]
                 .into_iter()
                 .chain((0..GATEWAYS).map(Track::Gateway))
                 .chain((0..WRITERS).map(Track::Writer))

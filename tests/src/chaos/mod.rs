@@ -6,24 +6,33 @@
 //! | [`options`] | what a run is like |
 //! | [`kind`] | what can go wrong, by name (pure) |
 //! | [`schedule`](mod@schedule) | when what goes wrong, from a seed (pure) |
-//! | [`world`], `links`, `roster` | everything that runs, the connections, the service processes |
+//! | [`world`], `links` | everything that runs, and the connections |
+//! | `standing`, `roster`, `ends` | the service processes, and how they ended |
 //! | `faults` | the faults themselves |
+//! | `tracks` | who works on what |
 //! | `execute`, `supervise` | has faults happen; starts again what ends by itself |
 //! | `probe`, `watch` | how fresh the tables are; what the processes say of themselves |
-//! | [`report`] | the tables at the end |
+//! | `last_look`, `months` | what must hold of the services and the reports at the end |
+//! | [`report`], `findings` | the tables at the end, and whether all is well |
 //!
 //! Whether the promise was kept, [`crate::oracle`] says.
 
+mod ends;
 mod execute;
 mod faults;
+mod findings;
 pub mod kind;
+mod last_look;
 mod links;
+mod months;
 pub mod options;
 mod probe;
 pub mod report;
 mod roster;
 pub mod schedule;
+mod standing;
 mod supervise;
+mod tracks;
 mod watch;
 mod world;
 
@@ -42,11 +51,13 @@ use crate::ledger::Ledger;
 use crate::oracle;
 use crate::recordings::{self, Cast, CloneOptions};
 use crate::stack::eventually;
-use execute::{FRESH, Tracks};
+use execute::FRESH;
 use kind::Kind;
 pub use options::ChaosOptions;
 use probe::Freshness;
 pub use report::Report;
+use schedule::TooShort;
+use tracks::Tracks;
 use world::World;
 
 /// More recorders than any run is long for: it is stopped before.
@@ -88,11 +99,14 @@ pub struct Chaos {
 
 impl Chaos {
     /// Lays out the run.
-    pub fn new(mut options: ChaosOptions) -> Self {
+    ///
+    /// # Errors
+    /// When it is too short for all kinds of faults.
+    pub fn new(mut options: ChaosOptions) -> Result<Self, TooShort> {
         let left_out = options.leave_out_impossible();
         let ChaosOptions { seed, length, kinds, overlap, .. } = &options;
-        let faults = schedule::schedule(*seed, *length, kinds, *overlap);
-        Self { options, left_out, faults }
+        let faults = schedule::schedule(*seed, *length, kinds, *overlap)?;
+        Ok(Self { options, left_out, faults })
     }
 
     /// The faults that will happen.
@@ -127,21 +141,26 @@ impl Chaos {
         let breaking = async {
             // However this ends, the rest ends with it.
             let stopping = stop.clone().drop_guard();
-            wait_fresh(&freshness, FLOW_WITHIN).await.context("before the first fault")?;
-            tell("data flow");
-            let begun = Instant::now();
-            let told = |result: &execute::Result| {
-                tell(&format!("{:7.1} s  {result}", begun.elapsed().as_secs_f64()));
-            };
-            let results = execute::execute(stage, &faults, options.overlap, told).await;
-            tell("the last fault is healed");
+            let mut results = Vec::new();
+            let mut flows = wait_flowing(&freshness).await.context("before the first fault");
+            if flows.is_ok() {
+                tell("data flow");
+                let begun = Instant::now();
+                let told = |result: &execute::Result| {
+                    tell(&format!("{:7.1} s  {result}", begun.elapsed().as_secs_f64()));
+                };
+                results = execute::execute(stage, &faults, options.overlap, told).await;
+                tell("the last fault is healed");
+            }
             stop_fleet.cancel();
             let fleet = fleet.await??;
-            let flows = still_flows(&freshness).await;
+            if flows.is_ok() {
+                flows = still_flows(&freshness).await;
+            }
             drop(stopping);
             anyhow::Ok((results, fleet, flows))
         };
-        let (broken, seen, ended_by_themselves, ()) = tokio::join!(
+        let (broken, seen, (), ()) = tokio::join!(
             breaking,
             watch::watch(&world, &stop),
             supervise::supervise(&world, &tracks, &stop),
@@ -149,19 +168,25 @@ impl Chaos {
         );
         let (results, fleet, flows) = broken?;
         probing.await??;
+        let mut at_rest = last_look::gateways_acknowledge(&world, &ledger).await?;
         let idle = world.environment.wait_committed(IDLE_WITHIN).await;
         let flows = flows.and_then(|longest| idle.map(|()| longest));
+        at_rest.extend(last_look::all_at_rest(&world).await);
+        let months = months::check(&world.environment).await;
         tell("examining");
         let subject = oracle::Subject::of(&world.environment).await?;
         let verdict = oracle::examine(&options.ledger, &subject).await?;
         Ok(Report {
             fleet,
+            probes: freshness.answers(),
             faults: results,
             kinds: options.kinds,
             left_out,
             seen,
-            ended_by_themselves,
+            ended: world.roster.ends(),
             flows: flows.map_err(|error| format!("{error:#}")),
+            at_rest,
+            months: months.map_err(|error| format!("{error:#}")),
             verdict,
         })
     }
@@ -204,6 +229,12 @@ async fn wait_fresh(freshness: &Freshness, within: Duration) -> Result<()> {
         }
     })
     .await
+}
+
+/// Waits until data flow at all; gives how fresh they are.
+async fn wait_flowing(freshness: &Freshness) -> Result<Duration> {
+    wait_fresh(freshness, FLOW_WITHIN).await?;
+    Ok(freshness.staleness())
 }
 
 /// Sees fresh data flow for a while; gives how long the slowest took.

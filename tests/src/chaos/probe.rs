@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::world::World;
+use crate::fleet::without_answer;
 use crate::ledger::{Ledger, Outcome};
 use crate::recordings::envelope::{Envelope, Event};
 
@@ -28,6 +29,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long one request may take before the other gateway is asked: a probe that hangs at a frozen
 /// gateway would measure the client.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a probe is sent until it is given up, so that a run whose gateways never answer ends.
+/// Longer than any fault keeps both from answering.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(180);
 /// Pause after an answer other than 200.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Probes that may be under way at once: minutes of an outage.
@@ -38,6 +42,8 @@ const UNDER_WAY_MAX: usize = 2_000;
 pub(super) struct Freshness {
     /// Not seen in the tables yet, with the time of their first request.
     missing: Mutex<BTreeMap<Uuid, Instant>>,
+    /// What they were answered: statuses, or why there was no answer.
+    answers: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Freshness {
@@ -49,6 +55,16 @@ impl Freshness {
     /// How many probes are not in the tables.
     pub(super) fn missing(&self) -> usize {
         self.lock().len()
+    }
+
+    /// What they were answered, and how often: statuses, or why there was no answer.
+    pub(super) fn answers(&self) -> BTreeMap<String, u64> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, answer: String) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        *answers.entry(answer).or_default() += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, Instant>> {
@@ -67,17 +83,17 @@ pub(super) async fn probe(
     stop: CancellationToken,
 ) -> Result<()> {
     let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
-    let http = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build()?;
     let mut sending = JoinSet::new();
+    let probe =
+        Probe::new(world.gateway_urls(), world.environment.key().to_owned(), GIVE_UP_AFTER)?;
+    let probe = Arc::new(Probe { freshness, ..probe });
     for number in 0.. {
         let next = Instant::now() + SEND_INTERVAL;
         let permit = Arc::clone(&under_way).acquire_owned().await?;
-        let probe =
-            Probe { number, http: http.clone(), world: world.clone(), ledger: ledger.clone() };
-        let freshness = Arc::clone(&freshness);
+        let (probe, ledger) = (Arc::clone(&probe), Arc::clone(&ledger));
         sending.spawn(async move {
             let _permit = permit;
-            probe.send(&freshness).await
+            probe.send(number, &ledger).await
         });
         while let Some(sent) = sending.try_join_next() {
             sent??;
@@ -92,38 +108,72 @@ pub(super) async fn probe(
     Ok(())
 }
 
-struct Probe {
-    number: usize,
+/// Where small batches are sent, and how long each.
+pub(super) struct Probe {
+    urls: Vec<String>,
+    key: String,
+    give_up_after: Duration,
     http: reqwest::Client,
-    world: Arc<World>,
-    ledger: Arc<Ledger>,
+    freshness: Arc<Freshness>,
 }
 
 impl Probe {
-    /// Sends one batch of one event until it is acknowledged.
-    async fn send(&self, freshness: &Freshness) -> Result<()> {
+    /// Probes for the gateways at `urls`, each sent for so long until it is given up.
+    ///
+    /// # Errors
+    /// When there can be no client.
+    pub(super) fn new(urls: Vec<String>, key: String, give_up_after: Duration) -> Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build()?;
+        Ok(Self { urls, key, give_up_after, http, freshness: Arc::default() })
+    }
+
+    /// Sends one batch of one event, first to gateway `number` (counted round), until it is
+    /// acknowledged or given up; gives which.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub(super) async fn send(&self, number: usize, ledger: &Ledger) -> Result<Outcome> {
         let envelope = envelope()?;
         let body = serde_json::to_vec(&envelope)?;
         let (event_id, _) = envelope.identified_events().next().context("no event")?;
-        let batch = self.ledger.sent(&envelope)?;
-        freshness.lock().insert(event_id, Instant::now());
-        let urls = self.world.gateway_urls();
+        let batch = ledger.sent(&envelope)?;
+        let begun = Instant::now();
+        self.freshness.lock().insert(event_id, begun);
         let mut attempts = 0;
-        for url in urls.iter().cycle().skip(self.number) {
+        let mut outcome = Outcome::Unknown;
+        for url in self.urls.iter().cycle().skip(number % self.urls.len()) {
             attempts += 1;
-            let request = self
-                .http
-                .post(format!("{url}/v1/batches"))
-                .bearer_auth(self.world.environment.key())
-                .header("content-type", "application/json")
-                .body(body.clone());
-            match request.send().await {
-                Ok(answer) if answer.status() == StatusCode::OK => break,
-                _ => tokio::time::sleep(PAUSE).await,
+            if self.post(url, &body).await == Some(StatusCode::OK) {
+                outcome = Outcome::Acknowledged;
+                break;
             }
+            if begun.elapsed() >= self.give_up_after {
+                // Those sent since then tell as well that nothing arrives.
+                self.freshness.lock().remove(&event_id);
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        self.ledger.settled(batch, Outcome::Acknowledged, Some(200), attempts)?;
-        Ok(())
+        let status = (outcome == Outcome::Acknowledged).then_some(200);
+        ledger.settled(batch, outcome, status, attempts)?;
+        Ok(outcome)
+    }
+
+    /// One request; the status of its answer, if there is one.
+    async fn post(&self, url: &str, body: &[u8]) -> Option<StatusCode> {
+        let request = self
+            .http
+            .post(format!("{url}/v1/batches"))
+            .bearer_auth(&self.key)
+            .header("content-type", "application/json")
+            .body(body.to_owned());
+        let answer = request.send().await.map(|answer| answer.status());
+        let name = match &answer {
+            Ok(status) => status.as_u16().to_string(),
+            Err(error) => without_answer(error).to_owned(),
+        };
+        self.freshness.count(name);
+        answer.ok()
     }
 }
 
@@ -173,5 +223,33 @@ pub(super) async fn look(world: &World, freshness: &Freshness, stop: &Cancellati
             }
             sql = Some(client);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{self, Line};
+    use crate::stack::ports::free_port;
+
+    #[tokio::test]
+    async fn a_probe_that_nobody_answers_is_given_up_as_unknown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.jsonl");
+        let nobody = format!("http://127.0.0.1:{}", free_port().unwrap());
+        let probe = Probe::new(vec![nobody], "key".to_owned(), Duration::ZERO).unwrap();
+        let outcome = probe.send(7, &Ledger::create(&file).unwrap()).await.unwrap();
+        assert_eq!(outcome, Outcome::Unknown);
+        assert_eq!(probe.freshness.missing(), 0);
+        assert_eq!(probe.freshness.answers(), BTreeMap::from([("connect".to_owned(), 1)]));
+        let mut settled = Vec::new();
+        ledger::read(&file, |line| {
+            if let Line::Settled(it) = line {
+                settled.push((it.outcome, it.status));
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(settled, [(Outcome::Unknown, None)]);
     }
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::ends::Ended;
 use super::execute::Result;
-use super::kind::Kind;
+use super::findings;
+use super::kind::{Between, Kind};
 use super::watch::Seen;
 use crate::fleet;
 use crate::oracle::Verdict;
@@ -25,10 +27,16 @@ pub struct Report {
     pub(super) left_out: Vec<(Kind, &'static str)>,
     /// What the processes said of themselves.
     pub(super) seen: Seen,
-    /// Services that ended although no fault ended them.
-    pub(super) ended_by_themselves: Vec<String>,
+    /// How services ended.
+    pub(super) ended: Ended,
     /// Whether fresh data flowed after the last fault.
     pub(super) flows: std::result::Result<Duration, String>,
+    /// What the probes were answered: statuses, or why there was no answer.
+    pub(super) probes: BTreeMap<String, u64>,
+    /// What was wrong with the standing services at the end.
+    pub(super) at_rest: Vec<String>,
+    /// How many monthly reports there were at the end, and in what they differed from the rows.
+    pub(super) months: std::result::Result<(usize, Vec<String>), String>,
     /// What the oracle found.
     pub(super) verdict: Verdict,
 }
@@ -44,12 +52,14 @@ struct Tally {
 impl Report {
     /// Whether every promise was kept and every kind of fault happened.
     pub fn is_clean(&self) -> bool {
+        findings::of(self).is_empty()
+    }
+
+    /// Kinds that were asked for and did not happen.
+    pub(super) fn never_happened(&self) -> impl Iterator<Item = Kind> {
         let tallies = self.tallies();
-        self.verdict.is_clean()
-            && self.flows.is_ok()
-            && self.seen.complaint_count == 0
-            && self.ended_by_themselves.is_empty()
-            && self.kinds.iter().all(|kind| tallies.get(kind).is_some_and(|it| it.happened > 0))
+        let happened = move |kind: &Kind| tallies.get(kind).is_some_and(|it| it.happened > 0);
+        self.kinds.iter().copied().filter(move |kind| !happened(kind))
     }
 
     fn tallies(&self) -> BTreeMap<Kind, Tally> {
@@ -90,6 +100,23 @@ impl Report {
         table
     }
 
+    /// How often connections between which parts were in trouble.
+    fn link_table(&self) -> Table {
+        let mut table = table(["connections in trouble", "times"]);
+        let mut counts = Between::ALL.map(|between| (between, 0));
+        let happened = self.faults.iter().filter(|result| result.happened.is_ok());
+        for fault in happened.map(|result| result.fault) {
+            let hit = |between| fault.kind.is_network() && Between::of(fault.target) == between;
+            for (_, count) in counts.iter_mut().filter(|(between, _)| hit(*between)) {
+                *count += 1;
+            }
+        }
+        for (between, count) in counts {
+            table.add_row([between.to_string(), count.to_string()]);
+        }
+        table
+    }
+
     fn memory_table(&self) -> Table {
         let mut table = table(["process", "scrapes", "memory high-water"]);
         for (name, bytes) in &self.seen.memory_high_water_bytes {
@@ -121,25 +148,32 @@ impl fmt::Display for Report {
         for (kind, reason) in &self.left_out {
             writeln!(formatter, "left out: {kind}: {reason}")?;
         }
-        writeln!(formatter, "{}", self.memory_table())?;
+        writeln!(formatter, "{}\n{}", self.link_table(), self.memory_table())?;
         let Seen { complaint_count, complaints, .. } = &self.seen;
         writeln!(formatter, "accounts that did not add up: {complaint_count}")?;
         for complaint in complaints {
             writeln!(formatter, "  {complaint}")?;
         }
-        writeln!(formatter, "ended by themselves: {}", self.ended_by_themselves.len())?;
-        for end in &self.ended_by_themselves {
-            writeln!(formatter, "  {end}")?;
+        let Ended { by_themselves, not_drained } = &self.ended;
+        writeln!(formatter, "drains that an outage kept from being finished: {not_drained}")?;
+        writeln!(formatter, "ended by themselves: {}", by_themselves.len())?;
+        let wrong = self.at_rest.len();
+        writeln!(formatter, "not ready, or accounts not closed, at the end: {wrong}")?;
+        if let Ok((months, differences)) = &self.months {
+            let wrong = differences.len();
+            writeln!(formatter, "monthly reports: {months}, of which wrong {wrong}")?;
         }
-        match &self.flows {
-            Ok(longest) => writeln!(
-                formatter,
-                "fresh data after the last fault: in the tables within {:.2} s",
-                longest.as_secs_f64()
-            )?,
-            Err(stuck) => writeln!(formatter, "stuck: {stuck}")?,
+        if let Ok(longest) = &self.flows {
+            let seconds = longest.as_secs_f64();
+            writeln!(formatter, "fresh data at the end: in the tables within {seconds:.2} s")?;
         }
-        writeln!(formatter, "{}", self.verdict)
+        writeln!(formatter, "{}", self.verdict)?;
+        let findings = findings::of(self);
+        writeln!(formatter, "findings: {}", findings.len())?;
+        for finding in findings {
+            writeln!(formatter, "  {finding}")?;
+        }
+        Ok(())
     }
 }
 

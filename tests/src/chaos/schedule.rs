@@ -10,6 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rand::RngExt;
+use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::kind::{Kind, Track};
@@ -19,6 +20,8 @@ use crate::recordings::seed;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
 /// By what pauses differ from their average.
 const PAUSE_SPREAD: std::ops::Range<f64> = 0.3..1.7;
+/// Orders of the first round that are tried before it counts as too long.
+const ORDERS_TRIED: u32 = 40;
 /// Targets are drawn from so many: whatever of two, three or six there is, each is as likely.
 const TARGETS: usize = 6;
 
@@ -42,6 +45,13 @@ impl Fault {
     pub fn tracks(&self) -> Vec<Track> {
         self.kind.tracks(self.target)
     }
+
+    /// Whether it takes away from the services what they depend on. A rolling restart gives
+    /// everything back before it asks a service to drain.
+    pub(super) fn is_outage(&self) -> bool {
+        let depends_on = |track| matches!(track, Track::Kafka | Track::Postgres | Track::Network);
+        self.kind != Kind::RollingRestart && self.tracks().into_iter().any(depends_on)
+    }
 }
 
 impl fmt::Display for Fault {
@@ -60,49 +70,118 @@ pub enum Overlap {
     None,
 }
 
+/// Kinds of faults that do not fit into a run, whatever their order.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no time within {length:?} for {}", names(kinds))]
+pub struct TooShort {
+    /// How long the run is.
+    pub length: Duration,
+    /// What was left of a round when it was over.
+    pub kinds: Vec<Kind>,
+}
+
+fn names(kinds: &[Kind]) -> String {
+    let names: Vec<_> = kinds.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
 /// Faults of the given kinds for `length`, in the order of their times. Rounds of all kinds in
-/// random order: none is missing, and none is far more frequent than another.
-pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], overlap: Overlap) -> Vec<Fault> {
+/// random order, the first of them whole: none is missing, and none is far more frequent than
+/// another.
+///
+/// # Errors
+/// When not even one round fits.
+pub fn schedule(
+    seed: u64,
+    length: Duration,
+    kinds: &[Kind],
+    overlap: Overlap,
+) -> Result<Vec<Fault>, TooShort> {
     let mut choices = seed::generator(seed, "faults", 0);
-    let mut free_at: BTreeMap<Track, Duration> = BTreeMap::new();
-    let mut faults = Vec::new();
-    let mut round: Vec<(Kind, usize)> = kinds.iter().map(|kind| (*kind, 0)).collect();
-    let mut round_fits = !kinds.is_empty();
-    while round_fits {
-        round.shuffle(&mut choices);
-        for (_, target) in &mut round {
-            *target = choices.random_range(0..TARGETS);
-        }
-        let pauses = mean_pauses(&round);
-        round_fits = false;
-        for (kind, target) in &round {
-            let tracks = kind.tracks(*target);
-            let mean = tracks.iter().map(|track| pauses[track]).min().unwrap_or_default();
-            let pause = match overlap {
-                Overlap::Any => mean.mul_f64(choices.random_range(PAUSE_SPREAD)),
-                Overlap::None => SHORTEST_PAUSE,
-            };
-            let free = |track: &Track| free_at.get(track).copied().unwrap_or_default();
-            let at = match overlap {
-                Overlap::Any => tracks.iter().map(free).max(),
-                Overlap::None => free_at.values().max().copied(),
-            };
-            let at = at.unwrap_or_default() + pause;
-            for track in tracks {
-                free_at.insert(track, at + kind.expected());
-            }
-            let choice = choices.random();
-            if at < length {
-                round_fits = true;
-                faults.push(Fault { number: 0, at, kind: *kind, target: *target, choice });
-            }
+    let mut plan = Plan::of_first_round(length, kinds, overlap, &mut choices)?;
+    loop {
+        let before = plan.faults.len();
+        plan.add_round(kinds, overlap, 1.0, &mut choices);
+        plan.faults.retain(|fault| fault.at < length);
+        if plan.faults.len() == before {
+            break;
         }
     }
+    let mut faults = plan.faults;
     faults.sort_by_key(|fault| fault.at);
     for (number, fault) in (1..).zip(&mut faults) {
         fault.number = number;
     }
-    faults
+    Ok(faults)
+}
+
+/// Faults laid out so far.
+#[derive(Default)]
+struct Plan {
+    faults: Vec<Fault>,
+    free_at: BTreeMap<Track, Duration>,
+}
+
+impl Plan {
+    /// A round of all kinds that begin within `length`: the first of several orders that fits,
+    /// with ever shorter pauses.
+    fn of_first_round(
+        length: Duration,
+        kinds: &[Kind],
+        overlap: Overlap,
+        choices: &mut StdRng,
+    ) -> Result<Self, TooShort> {
+        let mut fewest = kinds.to_vec();
+        for order in 0..ORDERS_TRIED {
+            let mut plan = Self::default();
+            let pause_scale = 1.0 - f64::from(order) / f64::from(ORDERS_TRIED);
+            plan.add_round(kinds, overlap, pause_scale, choices);
+            let too_late = plan.faults.iter().filter(|fault| fault.at >= length);
+            let too_late: Vec<_> = too_late.map(|fault| fault.kind).collect();
+            if too_late.is_empty() {
+                return Ok(plan);
+            }
+            if too_late.len() < fewest.len() {
+                fewest = too_late;
+            }
+        }
+        Err(TooShort { length, kinds: fewest })
+    }
+
+    /// Adds a fault of each kind, in random order, with pauses of `pause_scale` times their length.
+    fn add_round(
+        &mut self,
+        kinds: &[Kind],
+        overlap: Overlap,
+        pause_scale: f64,
+        choices: &mut StdRng,
+    ) {
+        let mut round: Vec<(Kind, usize)> = kinds.iter().map(|kind| (*kind, 0)).collect();
+        round.shuffle(choices);
+        for (_, target) in &mut round {
+            *target = choices.random_range(0..TARGETS);
+        }
+        let pauses = mean_pauses(&round);
+        for (kind, target) in round {
+            let tracks = kind.tracks(target);
+            let mean = tracks.iter().map(|track| pauses[track]).min().unwrap_or_default();
+            let pause = match overlap {
+                Overlap::Any => mean.mul_f64(choices.random_range(PAUSE_SPREAD) * pause_scale),
+                Overlap::None => SHORTEST_PAUSE,
+            };
+            let free = |track: &Track| self.free_at.get(track).copied().unwrap_or_default();
+            let at = match overlap {
+                Overlap::Any => tracks.iter().map(free).max(),
+                Overlap::None => self.free_at.values().max().copied(),
+            };
+            let at = at.unwrap_or_default() + pause;
+            for track in tracks {
+                self.free_at.insert(track, at + kind.expected());
+            }
+            let choice = choices.random();
+            self.faults.push(Fault { number: 0, at, kind, target, choice });
+        }
+    }
 }
 
 /// How long each track may rest after a fault of a round, so that all need the same time for it.
@@ -125,17 +204,26 @@ mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
 
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
+    /// As `deploy/local/test.sh` has it.
+    const SHORT_RUN: Duration = Duration::from_millis(3_600 * 60);
+
+    /// A schedule of all kinds, for an hour.
+    fn whole(seed: u64, overlap: Overlap) -> Vec<Fault> {
+        schedule(seed, HOUR, &Kind::all(), overlap).unwrap()
+    }
+
     proptest! {
         #[test]
         fn a_seed_gives_one_schedule_in_order_within_its_length(seed: u64) {
             for overlap in [Overlap::Any, Overlap::None] {
-                let faults = schedule(seed, HOUR, &Kind::all(), overlap);
-                prop_assert_eq!(&faults, &schedule(seed, HOUR, &Kind::all(), overlap));
+                let faults = whole(seed, overlap);
+                prop_assert_eq!(&faults, &whole(seed, overlap));
                 prop_assert!(faults.is_sorted_by_key(|fault| fault.at));
                 prop_assert!(faults.iter().all(|fault| fault.at < HOUR));
             }
@@ -143,7 +231,7 @@ mod tests {
 
         #[test]
         fn no_track_is_taken_twice_at_a_time(seed: u64) {
-            let faults = schedule(seed, HOUR, &Kind::all(), Overlap::Any);
+            let faults = whole(seed, Overlap::Any);
             for (place, fault) in faults.iter().enumerate() {
                 let end = fault.at + fault.kind.expected();
                 let tracks: BTreeSet<_> = fault.tracks().into_iter().collect();
@@ -155,7 +243,7 @@ mod tests {
 
         #[test]
         fn without_overlap_each_fault_ends_before_the_next(seed: u64) {
-            let faults = schedule(seed, HOUR, &Kind::all(), Overlap::None);
+            let faults = whole(seed, Overlap::None);
             for pair in faults.windows(2) {
                 prop_assert!(pair[0].at + pair[0].kind.expected() <= pair[1].at);
             }
@@ -163,7 +251,7 @@ mod tests {
 
         #[test]
         fn no_kind_is_left_out_or_favoured(seed: u64) {
-            let faults = schedule(seed, HOUR, &Kind::all(), Overlap::Any);
+            let faults = whole(seed, Overlap::Any);
             let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
             for fault in &faults {
                 *counts.entry(fault.kind).or_default() += 1;
@@ -171,16 +259,41 @@ mod tests {
             prop_assert_eq!(counts.len(), Kind::all().len());
             prop_assert!(counts.values().all(|count| *count >= 10));
         }
+
+        #[test]
+        fn every_kind_asked_for_has_its_turn_or_the_run_is_refused(
+            seed: u64,
+            seconds in 0_u64..600,
+            kinds in subsequence(Kind::all(), 0..=Kind::all().len()),
+            overlap in select(vec![Overlap::Any, Overlap::None]),
+        ) {
+            let asked: BTreeSet<_> = kinds.iter().copied().collect();
+            match schedule(seed, Duration::from_secs(seconds), &kinds, overlap) {
+                Ok(faults) => {
+                    let planned: BTreeSet<_> = faults.iter().map(|fault| fault.kind).collect();
+                    prop_assert_eq!(planned, asked);
+                }
+                Err(TooShort { kinds, .. }) => {
+                    prop_assert!(!kinds.is_empty());
+                    prop_assert!(kinds.iter().all(|kind| asked.contains(kind)));
+                }
+            }
+        }
+
+        #[test]
+        fn all_kinds_fit_into_the_run_that_every_change_must_pass(seed: u64) {
+            prop_assert!(schedule(seed, SHORT_RUN, &Kind::all(), Overlap::Any).is_ok());
+        }
     }
 
     #[test]
     fn different_seeds_give_different_schedules() {
-        let of = |seed| schedule(seed, HOUR, &Kind::all(), Overlap::Any);
+        let of = |seed| whole(seed, Overlap::Any);
         assert_ne!(of(1), of(2));
     }
 
     #[test]
     fn no_kinds_are_no_faults() {
-        assert!(schedule(1, HOUR, &[], Overlap::Any).is_empty());
+        assert_eq!(schedule(1, HOUR, &[], Overlap::Any), Ok(vec![]));
     }
 }

@@ -19,7 +19,7 @@ const KEPT_COMPLAINTS: usize = 20;
 /// What was seen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    /// Scrapes in which the accounts were checked, by the name of the service.
+    /// Scrapes, by the name of the service.
     pub scrapes: BTreeMap<String, u64>,
     /// How often they did not add up.
     pub complaint_count: u64,
@@ -37,16 +37,18 @@ pub(super) async fn watch(world: &World, stop: &CancellationToken) -> Seen {
         let running = world.roster.all();
         audits.retain(|pid, _| running.iter().any(|(_, service)| service.pid() == *pid));
         for (name, service) in running {
-            if name == "reporter" {
-                seen.note_memory(&name, &service);
-                continue;
-            }
             let scrape = tokio::time::timeout(ANSWER_TIMEOUT, service.metrics()).await;
             let Ok(Ok(metrics)) = scrape else { continue };
             seen.note_memory(&name, &service);
-            let audit = audits.entry(service.pid()).or_insert_with(|| audit_of(&name));
             *seen.scrapes.entry(name.clone()).or_default() += 1;
-            if let Err(complaint) = audit.check(&metrics) {
+            if !audits.contains_key(&service.pid())
+                && let Some(audit) = audit_of(&name)
+            {
+                audits.insert(service.pid(), audit);
+            }
+            if let Some(audit) = audits.get_mut(&service.pid())
+                && let Err(complaint) = audit.check(&metrics)
+            {
                 seen.complain(format!("{name}: {complaint}"));
             }
         }
@@ -59,8 +61,13 @@ pub(super) async fn watch(world: &World, stop: &CancellationToken) -> Seen {
     seen
 }
 
-fn audit_of(name: &str) -> Audit {
-    if name.starts_with("gateway") { Audit::of_gateway() } else { Audit::of_writer() }
+/// What a service's accounts are checked by; the reporter keeps none.
+fn audit_of(name: &str) -> Option<Audit> {
+    match name {
+        _ if name.starts_with("gateway") => Some(Audit::of_gateway()),
+        _ if name.starts_with("writer") => Some(Audit::of_writer()),
+        _ => None,
+    }
 }
 
 impl Seen {

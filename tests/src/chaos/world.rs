@@ -8,15 +8,19 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::sync::Mutex;
 
-use super::kind::{self, GATEWAYS, WRITERS};
+use super::kind::GATEWAYS;
 use super::links::Links;
 use super::roster::Roster;
+use super::standing::Standing;
 use crate::ledger::REFUSE_UNWRITABLE;
 use crate::stack::cluster::Cluster;
 use crate::stack::replicated::{ReplicatedPostgres, TABLE_SPACE};
 use crate::stack::service::{Service, ServiceBuilder};
 use crate::stack::toxiproxy::Toxiproxy;
 use crate::stack::{Environment, Folder, eventually, postgres};
+
+/// Settings by their environment variables.
+type Settings = Vec<(&'static str, String)>;
 
 /// The database's name.
 const DATABASE: &str = "tapedeck";
@@ -27,31 +31,49 @@ const DISK_MIB: u32 = 4_096;
 /// How long new replicas may take to be in sync at the start.
 const SYNC_WITHIN: Duration = Duration::from_secs(60);
 
-/// The writers' statement time-out: short, as waiting for it is part of some faults.
+/// The services' statement time-out: short, as waiting for it is part of some faults.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the services of a fault run are told besides where things are. Time-outs are shorter than
-/// the defaults, so that in a few seconds each of them has its turn.
-const GATEWAY_SETTINGS: [(&str, &str); 1] = [("TAPEDECK_DELIVERY_TIMEOUT_SECONDS", "8")];
-const WRITER_SETTINGS: [(&str, &str); 7] = [
-    ("TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", "5000"),
-    ("TAPEDECK_DATABASE_LOCK_TIMEOUT_MS", "3000"),
-    ("TAPEDECK_DATABASE_IDLE_TIMEOUT_MS", "5000"),
-    ("TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", "6000"),
-    ("TAPEDECK_TRANSACTION_TIMEOUT_MS", "15000"),
-    ("TAPEDECK_REVOKE_TIMEOUT_MS", "10000"),
-    ("TAPEDECK_MAX_POLL_INTERVAL_MS", "30000"),
-];
-const TOPIC_SETTINGS: [(&str, &str); 2] =
-    [("TAPEDECK_TOPIC_REPLICATION", "3"), ("TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", "2")];
 /// Partitions of each topic.
-const TOPIC_PARTITIONS: usize = 6;
+const TOPIC_PARTITIONS: u32 = 6;
 /// Partitions that the writers share: those of the events and those of the page states.
-const SHARED_PARTITIONS: usize = 2 * TOPIC_PARTITIONS;
-const REPORTER_SETTINGS: [(&str, &str); 2] = [
-    ("TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", "5000"),
-    ("TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", "6000"),
-];
+const SHARED_PARTITIONS: u32 = 2 * TOPIC_PARTITIONS;
+
+// What the services of a fault run are told besides where things are. Time-outs are shorter than
+// the defaults, so that in a few seconds each of them has its turn.
+
+fn gateway_settings() -> Settings {
+    vec![("TAPEDECK_DELIVERY_TIMEOUT_SECONDS", "8".to_owned())]
+}
+
+fn writer_settings() -> Settings {
+    vec![
+        ("TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", STATEMENT_TIMEOUT.as_millis().to_string()),
+        ("TAPEDECK_DATABASE_LOCK_TIMEOUT_MS", "3000".to_owned()),
+        ("TAPEDECK_DATABASE_IDLE_TIMEOUT_MS", "5000".to_owned()),
+        ("TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", "6000".to_owned()),
+        ("TAPEDECK_TRANSACTION_TIMEOUT_MS", "15000".to_owned()),
+        ("TAPEDECK_REVOKE_TIMEOUT_MS", "10000".to_owned()),
+        ("TAPEDECK_MAX_POLL_INTERVAL_MS", "30000".to_owned()),
+    ]
+}
+
+fn topic_settings() -> Settings {
+    vec![
+        ("TAPEDECK_TOPIC_REPLICATION", "3".to_owned()),
+        ("TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", "2".to_owned()),
+        ("TAPEDECK_TOPIC_PARTITIONS", TOPIC_PARTITIONS.to_string()),
+    ]
+}
+
+fn reporter_settings() -> Settings {
+    vec![
+        // So often that its connection always carries something.
+        ("TAPEDECK_REPORTER_INTERVAL_SECONDS", "1".to_owned()),
+        ("TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", STATEMENT_TIMEOUT.as_millis().to_string()),
+        ("TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", "6000".to_owned()),
+    ]
+}
 
 /// All parts of a fault run. Dropping it ends them.
 #[derive(Debug)]
@@ -125,14 +147,11 @@ impl World {
             _folder: folder,
         });
         // The first creates the topics.
-        world.start_writer(0).await?.wait_ready().await?;
-        for number in 1..WRITERS {
-            world.start_writer(number).await?;
+        let first = Standing::Writer(0);
+        world.start_standing(first).await?.wait_ready().await?;
+        for standing in Standing::all().filter(|standing| *standing != first) {
+            world.start_standing(standing).await?;
         }
-        for number in 0..GATEWAYS {
-            world.start_gateway(number, &[]).await?;
-        }
-        world.start_reporter().await?;
         for (name, service) in world.roster.all() {
             service.wait_ready().await.with_context(|| name)?;
         }
@@ -145,58 +164,44 @@ impl World {
         self.links.gateways.iter().map(|proxy| format!("http://{}", proxy.address())).collect()
     }
 
-    /// Starts gateway `number` (from 0), with a few settings more.
+    /// Starts a service as it stands in the run.
     ///
     /// # Errors
     /// When it does not come up.
-    pub(super) async fn start_gateway(
-        &self,
-        number: usize,
-        settings: &[(&str, String)],
-    ) -> Result<Arc<Service>> {
-        let builder = self
-            .environment
+    pub(super) async fn start_standing(&self, standing: Standing) -> Result<Arc<Service>> {
+        let builder = match standing {
+            Standing::Gateway(number) => self.gateway(number),
+            Standing::Writer(_) => self.writer(),
+            Standing::Reporter => self.reporter(),
+        };
+        self.roster.start(&standing.name(), builder).await
+    }
+
+    /// Gateway `number` (from 0) to start.
+    pub(super) fn gateway(&self, number: usize) -> ServiceBuilder<'_> {
+        self.environment
             .gateway()
             .variable("TAPEDECK_LISTEN", self.gateway_addresses[number].to_string())
-            .variable("TAPEDECK_KAFKA_BROKERS", self.links.brokers_for_gateways());
-        let builder = with_topic_settings(with(builder, &GATEWAY_SETTINGS));
-        let builder = settings
-            .iter()
-            .fold(builder, |builder, (name, value)| builder.variable(name, value.clone()));
-        self.roster.start(&gateway(number), builder).await
-    }
-
-    /// Starts writer `number` (from 0).
-    ///
-    /// # Errors
-    /// When it does not come up.
-    pub(super) async fn start_writer(&self, number: usize) -> Result<Arc<Service>> {
-        self.roster.start(&writer(number), self.writer()).await
-    }
-
-    /// Starts gateway or writer `number` (from 0) as it stands in the run.
-    ///
-    /// # Errors
-    /// When it does not come up.
-    pub(super) async fn start_standing(
-        &self,
-        service: kind::Service,
-        number: usize,
-    ) -> Result<Arc<Service>> {
-        match service {
-            kind::Service::Gateway => self.start_gateway(number, &[]).await,
-            kind::Service::Writer => self.start_writer(number).await,
-        }
+            .variable("TAPEDECK_KAFKA_BROKERS", self.links.brokers_for_gateways())
+            .variables(gateway_settings())
+            .variables(topic_settings())
     }
 
     /// A writer to start, under a name of one's own.
     pub(super) fn writer(&self) -> ServiceBuilder<'_> {
-        let builder = self
-            .environment
+        self.environment
             .writer()
             .variable("TAPEDECK_KAFKA_BROKERS", self.links.brokers_for_writers())
-            .variable("TAPEDECK_DATABASE_URL", self.writers_database_url.clone());
-        with_topic_settings(with(builder, &WRITER_SETTINGS))
+            .variable("TAPEDECK_DATABASE_URL", self.writers_database_url.clone())
+            .variables(writer_settings())
+            .variables(topic_settings())
+    }
+
+    fn reporter(&self) -> ServiceBuilder<'_> {
+        self.environment
+            .reporter()
+            .variable("TAPEDECK_DATABASE_URL", self.reporters_database_url.clone())
+            .variables(reporter_settings())
     }
 
     /// Waits until the standing writers have all partitions between them.
@@ -206,52 +211,13 @@ impl World {
     pub(super) async fn wait_all_partitions_assigned(&self, within: Duration) -> Result<()> {
         eventually("the standing writers have all partitions", within, async || {
             let mut assigned = 0.0;
-            for number in 0..WRITERS {
-                let metrics = self.roster.get(&writer(number))?.metrics().await?;
+            for writer in Standing::writers() {
+                let metrics = self.roster.get(&writer.name())?.metrics().await?;
                 assigned += metrics.sum("tapedeck_writer_partitions_assigned", &[]).unwrap_or(0.0);
             }
-            anyhow::ensure!(assigned as usize == SHARED_PARTITIONS, "they have {assigned}");
+            anyhow::ensure!(assigned == f64::from(SHARED_PARTITIONS), "they have {assigned}");
             Ok(())
         })
         .await
     }
-
-    /// Starts the reporter.
-    ///
-    /// # Errors
-    /// When it does not come up.
-    pub(super) async fn start_reporter(&self) -> Result<Arc<Service>> {
-        let builder = self
-            .environment
-            .reporter()
-            .variable("TAPEDECK_DATABASE_URL", self.reporters_database_url.clone());
-        self.roster.start("reporter", with(builder, &REPORTER_SETTINGS)).await
-    }
-}
-
-/// What gateway or writer `number` is called.
-pub(super) fn name(service: kind::Service, number: usize) -> String {
-    match service {
-        kind::Service::Gateway => gateway(number),
-        kind::Service::Writer => writer(number),
-    }
-}
-
-/// What gateway `number` is called.
-pub(super) fn gateway(number: usize) -> String {
-    format!("gateway-{}", number + 1)
-}
-
-/// What writer `number` is called.
-pub(super) fn writer(number: usize) -> String {
-    format!("writer-{}", number + 1)
-}
-
-fn with_topic_settings(builder: ServiceBuilder<'_>) -> ServiceBuilder<'_> {
-    with(builder, &TOPIC_SETTINGS)
-        .variable("TAPEDECK_TOPIC_PARTITIONS", TOPIC_PARTITIONS.to_string())
-}
-
-fn with<'a>(builder: ServiceBuilder<'a>, settings: &[(&str, &str)]) -> ServiceBuilder<'a> {
-    settings.iter().fold(builder, |builder, (name, value)| builder.variable(name, *value))
 }

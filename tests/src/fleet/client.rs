@@ -105,9 +105,7 @@ impl Client {
         }
         match request.send().await {
             Ok(response) => read(response, &Counts { events, webstates }).await,
-            Err(error) if error.is_connect() => Answer::Unclear("connect"),
-            Err(error) if error.is_timeout() => Answer::Unclear("timeout"),
-            Err(_) => Answer::Unclear("broken"),
+            Err(error) => Answer::Unclear(without_answer(&error)),
         }
     }
 
@@ -139,6 +137,15 @@ impl Gateway {
                 .map_err(|error| format!("the gateway's address {gateway_url}: {error}"))
         };
         Ok(Self { batches: path("v1/batches")?, missing: path("v1/webstates/missing")? })
+    }
+}
+
+/// Why there is no answer, in one word.
+pub(crate) fn without_answer(error: &reqwest::Error) -> &'static str {
+    match error {
+        _ if error.is_connect() => "connect",
+        _ if error.is_timeout() => "timeout",
+        _ => "broken",
     }
 }
 

@@ -137,9 +137,12 @@ impl Delivery<'_> {
 }
 
 impl Acknowledged {
-    /// Sends the same bytes once more, whatever comes of it.
+    /// Sends the same bytes once more. Whether that arrives does not matter; that it is refused
+    /// would.
     pub(super) async fn send_again(&self, shared: &Shared) {
-        shared.send(self.next_gateway, &self.body, self.events, self.webstates).await;
+        let Self { body, events, webstates, next_gateway } = self;
+        let answer = shared.send(*next_gateway, body, *events, *webstates).await;
+        shared.tally.sent_again(&answer);
     }
 }
 

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ledger::Ledger;
 use crate::recordings::{Cast, seed};
 use client::Client;
+pub(crate) use client::without_answer;
 pub use options::{FleetOptions, Speed};
 use plan::BATCH_INTERVAL_SECONDS;
 use recorder::Recorder;

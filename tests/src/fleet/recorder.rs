@@ -87,9 +87,7 @@ impl Recorder {
             if self.shared.stop.is_cancelled() {
                 return;
             }
-            // Whatever the answer: it has arrived before.
             batch.send_again(&self.shared).await;
-            self.shared.tally.duplicated();
         }
     }
 

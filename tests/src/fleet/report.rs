@@ -62,6 +62,8 @@ pub struct Report {
     pub retries: BTreeMap<String, u64>,
     /// Acknowledged batches that were sent once more.
     pub duplicated: u64,
+    /// Statuses with which those were refused: never, if the recorder API is kept.
+    pub refused_again: BTreeMap<u16, u64>,
     /// Batches that were given up after an answer that left them unknown.
     pub abandoned: u64,
     /// Bytes of bodies as they went over the wire, resent ones too.
@@ -94,6 +96,7 @@ impl Tally {
             answers: BTreeMap::new(),
             longest_request: Duration::ZERO,
             duplicated: 0,
+            refused_again: BTreeMap::new(),
             abandoned: 0,
             retries: BTreeMap::new(),
             wire_bytes: 0,
@@ -141,8 +144,12 @@ impl Tally {
         *report.answers.entry(name).or_default() += 1;
     }
 
-    pub(super) fn duplicated(&self) {
-        self.report_so_far().duplicated += 1;
+    pub(super) fn sent_again(&self, answer: &Answer) {
+        let mut report = self.report_so_far();
+        report.duplicated += 1;
+        if let Answer::Refused(status) = answer {
+            *report.refused_again.entry(*status).or_default() += 1;
+        }
     }
 
     pub(super) fn abandoned(&self) {
@@ -230,7 +237,8 @@ impl fmt::Display for Report {
         row("requests", format!("{} {}", HumanCount(self.requests), named(&self.answers)));
         row("longest request", format!("{:.1} s", self.longest_request.as_secs_f64()));
         if self.duplicated + self.abandoned > 0 {
-            row("batches sent once more", HumanCount(self.duplicated).to_string());
+            let again = HumanCount(self.duplicated);
+            row("batches sent once more", format!("{again} {}", named(&self.refused_again)));
             row("batches abandoned", HumanCount(self.abandoned).to_string());
         }
         row("retries", {

@@ -41,6 +41,8 @@ controlled.shutdown.enable=true
 
 /// How long a broker may take to stop in good order.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// With what a Java virtual machine exits after SIGTERM.
+const TERMINATED_JVM: i32 = 128 + Signal::SIGTERM as i32;
 /// How long one question to the brokers may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -219,12 +221,16 @@ impl Broker {
         Arc::clone(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Stops the broker in good order: its leaders move first.
+    /// Stops the broker in good order (its leaders move first) and starts it again.
     ///
     /// # Errors
-    /// When it does not end in time.
-    pub async fn stop(&self) -> Result<()> {
-        self.process().stop(Signal::SIGTERM, STOP_WITHIN).await.map(drop)
+    /// When it does not end in time, ends in another way, or does not come up again.
+    pub async fn stop_and_start(&self) -> Result<()> {
+        let status = self.process().stop(Signal::SIGTERM, STOP_WITHIN).await?;
+        // A Java virtual machine that has run its shutdown hooks says so in this way.
+        let in_good_order = status.success() || status.code() == Some(TERMINATED_JVM);
+        ensure!(in_good_order, "broker {} did not stop in good order: {status}", self.id);
+        self.restart().await
     }
 
     /// Starts the broker again after its end, on the same ports and data.

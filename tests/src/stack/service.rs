@@ -81,6 +81,16 @@ impl<'a> ServiceBuilder<'a> {
         self
     }
 
+    /// Sets several settings as [`Self::variable`] does one.
+    pub fn variables<N: Into<String>, V: Into<String>>(
+        mut self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let variables = variables.into_iter();
+        self.variables.extend(variables.map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
     /// Starts the service and waits until it listens; whether it is ready is another question
     /// ([`Service::wait_ready`]).
     ///

@@ -24,7 +24,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is done to the bytes of a proxy, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toxic {
-    /// They come later, by so many milliseconds and up to as many more.
+    /// They come later: an answer to a question by so many milliseconds at least, three times as
+    /// many at most.
     Latency {
         /// Milliseconds.
         milliseconds: u64,
@@ -177,22 +178,6 @@ impl Proxy {
             self.api.send(Method::DELETE, &path, None).await?;
         }
         Ok(())
-    }
-
-    /// Whether both directions are disturbed in this way now.
-    ///
-    /// # Errors
-    /// When the server does not answer.
-    pub async fn is_poisoned(&self, toxic: Toxic) -> Result<bool> {
-        #[derive(Deserialize)]
-        struct Active {
-            r#type: String,
-        }
-        let path = format!("proxies/{}/toxics", self.name);
-        let active: Vec<Active> =
-            serde_json::from_str(&self.api.send(Method::GET, &path, None).await?)?;
-        let (kind, _) = toxic.name_and_attributes();
-        Ok(active.iter().filter(|active| active.r#type == kind).count() == 2)
     }
 
     async fn change(&self, change: Value) -> Result<()> {

@@ -1,11 +1,12 @@
 //! Consumers that come and go, old ones among them, and a rolling restart of everything.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 
 use super::{EFFECT_WITHIN, Happened, SYNC_WITHIN, Scene};
-use crate::chaos::kind::{GATEWAYS, WRITERS};
-use crate::chaos::world;
+use crate::chaos::standing::Standing;
 
 /// How often a consumer joins and leaves in one go.
 const JOINS: std::ops::RangeInclusive<usize> = 2..=4;
@@ -25,8 +26,7 @@ pub(super) async fn churn(scene: &mut Scene<'_>) -> Result<Happened> {
             .await;
         assigned += usize::from(partitions.is_ok());
         scene.last(STAY_SECONDS).await;
-        visitor.terminate().await?;
-        scene.world.roster.remove(NAME);
+        scene.world.roster.terminate(NAME, scene.tracks).await?;
     }
     ensure!(assigned > 0, "nobody was given a partition");
     Ok(Happened::now(format!("{assigned} of {joins} were given partitions")))
@@ -39,30 +39,51 @@ pub(super) async fn previous_writer(scene: &mut Scene<'_>) -> Result<Happened> {
     let consumed = "tapedeck_writer_events_consumed_total";
     let consumed = writer.wait_for_metric(consumed, &[], 2 * EFFECT_WITHIN, |it| it > 0.0).await;
     scene.last(STAY_SECONDS).await;
-    writer.terminate().await?;
-    scene.world.roster.remove(NAME);
+    scene.world.roster.terminate(NAME, scene.tracks).await?;
     Ok(Happened::now(format!("it consumed {} events and more", consumed?)))
 }
 
 pub(super) async fn rolling_restart(scene: &Scene<'_>) -> Result<Happened> {
     let world = scene.world;
-    for number in 0..GATEWAYS {
-        world.roster.get(&world::gateway(number))?.terminate().await?;
-        world.start_gateway(number, &[]).await?.wait_ready().await?;
-    }
-    for number in 0..WRITERS {
-        world.roster.get(&world::writer(number))?.terminate().await?;
-        world.start_writer(number).await?.wait_ready().await?;
-    }
-    world.roster.get("reporter")?.terminate().await?;
-    world.start_reporter().await?;
+    let before = pids(scene).await?;
+    // What the services depend on goes first, so that no drain of theirs has an excuse.
     for broker in world.cluster.all() {
-        broker.stop().await?;
-        broker.restart().await?;
+        broker.stop_and_start().await?;
         world.cluster.wait_in_sync(SYNC_WITHIN).await?;
     }
-    let mut postgres = world.postgres.lock().await;
-    postgres.primary().postgres().stop().await?;
-    postgres.primary_mut().restart().await?;
-    Ok(Happened::now("everything is another process"))
+    {
+        let mut postgres = world.postgres.lock().await;
+        postgres.primary().postgres().stop().await?;
+        postgres.primary_mut().restart().await?;
+    }
+    wait_all_ready(scene).await?;
+    for standing in Standing::all() {
+        world.roster.terminate(&standing.name(), scene.tracks).await?;
+        world.start_standing(standing).await?.wait_ready().await?;
+    }
+    let happened = Happened::now(format!("all {} processes are others now", before.len()));
+    wait_all_ready(scene).await?;
+    let after = pids(scene).await?;
+    let same: Vec<_> = before.intersection(&after).collect();
+    ensure!(same.is_empty() && before.len() == after.len(), "{same:?} are as they were");
+    Ok(happened)
+}
+
+async fn wait_all_ready(scene: &Scene<'_>) -> Result<()> {
+    for standing in Standing::all() {
+        scene.world.roster.get(&standing.name())?.wait_ready().await?;
+    }
+    Ok(())
+}
+
+/// The process ids of all standing services, brokers and the primary.
+async fn pids(scene: &Scene<'_>) -> Result<BTreeSet<i32>> {
+    let world = scene.world;
+    let postgres = world.postgres.lock().await.primary().postgres().process().pid();
+    let brokers = world.cluster.all().iter().map(|broker| broker.process().pid());
+    let mut pids: BTreeSet<_> = brokers.chain([postgres]).collect();
+    for standing in Standing::all() {
+        pids.insert(world.roster.get(&standing.name())?.pid());
+    }
+    Ok(pids)
 }

@@ -43,9 +43,10 @@ pub(super) async fn hit(scene: &mut Scene<'_>, count: usize, blow: Blow) -> Resu
 pub(super) async fn restart(scene: &Scene<'_>) -> Result<Happened> {
     let broker = broker(scene, 0);
     let before = broker.process().pid();
-    broker.stop().await?;
-    broker.restart().await?;
-    let happened = Happened::now(format!("process {before} is {} now", broker.process().pid()));
+    broker.stop_and_start().await?;
+    let after = broker.process().pid();
+    ensure!(before != after, "broker {} is process {before} still", broker.id);
+    let happened = Happened::now(format!("process {before} is {after} now"));
     scene.world.cluster.wait_in_sync(SYNC_WITHIN).await?;
     Ok(happened)
 }

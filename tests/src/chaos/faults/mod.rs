@@ -1,5 +1,6 @@
 //! The faults themselves: each happens, proves that it did, and heals.
 
+mod exchange;
 mod group;
 mod kafka;
 mod network;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use super::kind::{Blow, Kind};
 use super::schedule::Fault;
+use super::tracks::Tracks;
 use super::world::World;
 use crate::ledger::Ledger;
 use crate::recordings::seed;
@@ -42,15 +44,30 @@ impl Happened {
 }
 
 /// What a fault works with.
-struct Scene<'a> {
+pub(super) struct Scene<'a> {
     world: &'a World,
     ledger: &'a Ledger,
+    tracks: &'a Tracks,
     target: usize,
     choices: StdRng,
     duration_scale: f64,
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    /// The scene of attempt `attempt` at a fault, which makes choices of its own; what lasts, lasts
+    /// `duration_scale` times its time.
+    pub(super) fn new(
+        fault: &Fault,
+        attempt: u64,
+        world: &'a World,
+        ledger: &'a Ledger,
+        tracks: &'a Tracks,
+        duration_scale: f64,
+    ) -> Self {
+        let choices = seed::generator(fault.choice, "fault", attempt);
+        Self { world, ledger, tracks, target: fault.target, choices, duration_scale }
+    }
+
     /// Lets the fault last, between so many seconds.
     async fn last(&mut self, seconds: std::ops::Range<f64>) {
         let seconds = self.choices.random_range(seconds) * self.duration_scale;
@@ -58,20 +75,13 @@ impl Scene<'_> {
     }
 }
 
-/// Has a fault happen and heals it; what lasts, lasts `duration_scale` times its time.
+/// Has a fault happen and heals it.
 ///
 /// # Errors
 /// When it could not be shown to happen, or what it broke could not be started again.
-pub(super) async fn happen(
-    fault: &Fault,
-    world: &World,
-    ledger: &Ledger,
-    duration_scale: f64,
-) -> Result<Happened> {
-    let choices = seed::generator(fault.choice, "fault", 0);
-    let mut scene = Scene { world, ledger, target: fault.target, choices, duration_scale };
+pub(super) async fn happen(kind: Kind, mut scene: Scene<'_>) -> Result<Happened> {
     let scene = &mut scene;
-    match fault.kind {
+    match kind {
         Kind::Hit(service, Blow::Kill) => services::kill(scene, service).await,
         Kind::Hit(service, Blow::Freeze) => services::freeze(scene, service).await,
         Kind::HitAt(step, blow) => services::hit_at(scene, step, blow).await,

@@ -10,6 +10,9 @@ use super::{EFFECT_WITHIN, Happened, Scene};
 use crate::chaos::world::STATEMENT_TIMEOUT;
 use crate::stack::eventually;
 
+/// What the writers' lanes call their sessions.
+const WRITERS_SESSIONS: &str = "tapedeck-writer";
+
 /// How long a table is locked beyond the statement time-out.
 const LOCKED_BEYOND: Duration = Duration::from_secs(2);
 
@@ -40,11 +43,13 @@ pub(super) async fn restart(scene: &Scene<'_>) -> Result<Happened> {
 
 pub(super) async fn terminate_sessions(scene: &Scene<'_>) -> Result<Happened> {
     let sql = scene.sql().await?;
-    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                     WHERE application_name LIKE 'tapedeck-%'";
-    let ended = sql.query(terminate, &[]).await?.len();
-    ensure!(ended > 0, "there were no sessions");
-    Ok(Happened::now(format!("{ended} sessions ended")))
+    let terminate = "SELECT application_name = $1, pg_terminate_backend(pid) \
+                     FROM pg_stat_activity WHERE application_name LIKE 'tapedeck-%'";
+    let rows = sql.query(terminate, &[&WRITERS_SESSIONS]).await?;
+    // One that has gone by itself meanwhile was not terminated.
+    let writers = rows.iter().filter(|row| row.get(0) && row.get(1)).count();
+    ensure!(writers > 0, "the writers had no sessions");
+    Ok(Happened::now(format!("{writers} of the writers' sessions ended")))
 }
 
 pub(super) async fn lock_table(scene: &mut Scene<'_>) -> Result<Happened> {
@@ -55,8 +60,8 @@ pub(super) async fn lock_table(scene: &mut Scene<'_>) -> Result<Happened> {
     tokio::time::sleep(STATEMENT_TIMEOUT + LOCKED_BEYOND).await;
     let waiting = scene.waiting().await?;
     sql.batch_execute("ROLLBACK").await?;
-    ensure!(waiting > 0, "nobody waited for {table}");
-    Ok(Happened::now(format!("{waiting} waited for {table}")))
+    ensure!(waiting > 0, "no writer waited for {table}");
+    Ok(Happened::now(format!("{waiting} writers' sessions waited for {table}")))
 }
 
 pub(super) async fn deadlock(scene: &Scene<'_>) -> Result<Happened> {
@@ -157,9 +162,10 @@ impl Scene<'_> {
         self.world.environment.sql().await
     }
 
-    /// How many sessions wait for a lock.
+    /// How many of the writers' sessions wait for a lock.
     async fn waiting(&self) -> Result<i64> {
-        let query = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted";
-        Ok(self.sql().await?.query_one(query, &[]).await?.get(0))
+        let query = "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                     WHERE NOT granted AND application_name = $1";
+        Ok(self.sql().await?.query_one(query, &[&WRITERS_SESSIONS]).await?.get(0))
     }
 }

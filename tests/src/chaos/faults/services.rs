@@ -1,16 +1,11 @@
 //! Gateways and writers that are killed, frozen, drained, or have the wrong time.
 
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
-use std::sync::Arc;
-
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
 use rand::RngExt;
 
 use super::{EFFECT_WITHIN, Happened, Scene};
-use crate::chaos::kind::{Blow, GATEWAYS, Service, Step, WRITERS};
-use crate::chaos::world;
+use crate::chaos::kind::{Blow, GATEWAYS, Service, Step};
+use crate::chaos::standing::Standing;
 use crate::stack::eventually;
 use crate::stack::service::Service as Running;
 use crate::stack::wrong_clock::WrongClock;
@@ -31,15 +26,14 @@ const CLOCK_OFF_SECONDS: std::ops::Range<f64> = 4.0..8.0;
 const MOVER: &str = "writer-mover";
 
 pub(super) async fn kill(scene: &Scene<'_>, service: Service) -> Result<Happened> {
-    let name = scene.name(service);
-    let status = scene.world.roster.get(&name)?.kill()?;
-    ensure!(was_killed(status), "{name} ended by itself: {status}");
-    scene.start(service).await?;
-    Ok(Happened::now(format!("{name}: {status}")))
+    let standing = scene.standing(service);
+    scene.world.roster.kill(&standing.name())?;
+    scene.world.start_standing(standing).await?;
+    Ok(Happened::now(format!("{} was killed", standing.name())))
 }
 
 pub(super) async fn freeze(scene: &mut Scene<'_>, service: Service) -> Result<Happened> {
-    let name = scene.name(service);
+    let name = scene.standing(service).name();
     let running = scene.world.roster.get(&name)?;
     running.freeze()?;
     wait_frozen(&running).await?;
@@ -49,25 +43,26 @@ pub(super) async fn freeze(scene: &mut Scene<'_>, service: Service) -> Result<Ha
 }
 
 pub(super) async fn terminate(scene: &Scene<'_>, service: Service) -> Result<Happened> {
-    let name = scene.name(service);
-    let status = scene.world.roster.get(&name)?.terminate().await?;
-    let drained =
-        status.success() || status.code() == Some(common::shutdown::EXIT_NOT_DRAINED.into());
-    ensure!(drained, "{name} ended otherwise than by draining: {status}");
-    scene.start(service).await?;
-    Ok(Happened::now(format!("{name}: {status}")))
+    let standing = scene.standing(service);
+    scene.world.roster.terminate(&standing.name(), scene.tracks).await?;
+    scene.world.start_standing(standing).await?;
+    Ok(Happened::now(format!("{} drained", standing.name())))
 }
 
 pub(super) async fn hit_at(scene: &mut Scene<'_>, step: Step, blow: Blow) -> Result<Happened> {
-    let service = step.service();
     if step == Step::OnRevoke {
         return hit_on_revoke(scene, blow).await;
     }
-    let name = scene.name(service);
-    let running = scene.world.roster.get(&name)?;
+    let standing = scene.standing(step.service());
+    let name = standing.name();
+    let roster = &scene.world.roster;
+    let running = roster.get(&name)?;
     let passes = scene.choices.random_range(0..PASSES_MAX);
     running.set_failpoint(&step.failpoint(), &actions(passes, blow)).await?;
-    let hit = wait_hit(&running, blow).await;
+    let hit = match blow {
+        Blow::Kill => roster.wait_killed(&name, EFFECT_WITHIN).await,
+        Blow::Freeze => wait_frozen(&running).await,
+    };
     if hit.is_err() {
         // What was armed must not go off later, when it is nobody's fault; it may have just now.
         running.thaw()?;
@@ -75,7 +70,7 @@ pub(super) async fn hit_at(scene: &mut Scene<'_>, step: Step, blow: Blow) -> Res
     }
     hit.with_context(|| format!("{name} did not get there"))?;
     match blow {
-        Blow::Kill => drop(scene.start(service).await?),
+        Blow::Kill => drop(scene.world.start_standing(standing).await?),
         Blow::Freeze => {
             scene.last(FROZEN_SECONDS).await;
             running.thaw()?;
@@ -91,10 +86,10 @@ async fn hit_on_revoke(scene: &mut Scene<'_>, blow: Blow) -> Result<Happened> {
     world.wait_all_partitions_assigned(EFFECT_WITHIN).await?;
     let failpoint = Step::OnRevoke.failpoint();
     let mut writers = Vec::new();
-    for number in 0..WRITERS {
-        let running = world.roster.get(&world::writer(number))?;
+    for writer in Standing::writers() {
+        let running = world.roster.get(&writer.name())?;
         running.set_failpoint(&failpoint, &actions(0, blow)).await?;
-        writers.push(running);
+        writers.push((writer, running));
     }
     world.roster.start(MOVER, world.writer()).await?;
     let is_hit = |running: &Running| match blow {
@@ -102,35 +97,34 @@ async fn hit_on_revoke(scene: &mut Scene<'_>, blow: Blow) -> Result<Happened> {
         Blow::Freeze => running.process().is_frozen(),
     };
     let first = eventually("a writer lets partitions go", EFFECT_WITHIN, async || {
-        writers.iter().position(|running| is_hit(running)).ok_or("none does")
+        writers.iter().position(|(_, running)| is_hit(running)).ok_or("none does")
     })
     .await;
     // More than one may have got there.
     let mut hit = Vec::new();
-    for (number, running) in writers.iter().enumerate() {
-        if !is_hit(running) && running.set_failpoint(&failpoint, "off").await.is_ok() {
-            continue;
+    for (writer, running) in &writers {
+        if is_hit(running) || running.set_failpoint(&failpoint, "off").await.is_err() {
+            hit.push((*writer, running));
         }
-        hit.push(number);
     }
     match blow {
         Blow::Kill => {
-            for number in &hit {
-                world.start_writer(*number).await?;
+            for (writer, _) in &hit {
+                world.roster.wait_killed(&writer.name(), EFFECT_WITHIN).await?;
+                world.start_standing(*writer).await?;
             }
         }
         Blow::Freeze => {
             scene.last(FROZEN_SECONDS).await;
-            for number in &hit {
-                writers[*number].thaw()?;
-                writers[*number].set_failpoint(&failpoint, "off").await?;
+            for (_, running) in &hit {
+                running.thaw()?;
+                running.set_failpoint(&failpoint, "off").await?;
             }
         }
     }
-    let happened = Happened::now(format!("writers {hit:?} were letting partitions go"));
-    if let Some(mover) = world.roster.remove(MOVER) {
-        mover.terminate().await?;
-    }
+    let names: Vec<_> = hit.iter().map(|(writer, _)| writer.name()).collect();
+    let happened = Happened::now(format!("{} let partitions go", names.join(", ")));
+    world.roster.terminate(MOVER, scene.tracks).await?;
     first.map(|_| happened)
 }
 
@@ -138,35 +132,25 @@ fn actions(passes: u32, blow: Blow) -> String {
     format!("{passes}*off->1*return({})", blow.name())
 }
 
-/// Waits until a process has been hit.
-async fn wait_hit(running: &Running, blow: Blow) -> Result<()> {
-    match blow {
-        Blow::Kill => {
-            let status = running.process().wait_for_exit(EFFECT_WITHIN).await?;
-            ensure!(was_killed(status), "it ended by itself: {status}");
-            Ok(())
-        }
-        Blow::Freeze => wait_frozen(running).await,
-    }
-}
-
 pub(super) async fn clock_off(scene: &mut Scene<'_>) -> Result<Happened> {
-    let number = scene.target % GATEWAYS;
+    let Scene { world, tracks, target, .. } = *scene;
+    let number = target % GATEWAYS;
+    let standing = Standing::Gateway(number);
+    let name = standing.name();
     let hours = scene.choices.random_range(HOURS_OFF) * [1, -1][scene.choices.random_range(0..2)];
-    let clock = WrongClock::prepare(scene.world.environment.folder()).await?;
-    scene.world.roster.get(&world::gateway(number))?.terminate().await?;
-    let wrong = scene.world.start_gateway(number, &clock.variables(hours)).await?;
+    let clock = WrongClock::prepare(world.environment.folder()).await?;
+    world.roster.terminate(&name, tracks).await?;
+    let wrong = world.gateway(number).variables(clock.variables(hours));
+    let wrong = world.roster.start(&name, wrong).await?;
     let off = hours_off(&wrong).await?;
     let accepted = "tapedeck_gateway_events_accepted_total";
     let accepted = wrong.wait_for_metric(accepted, &[], EFFECT_WITHIN, |it| it > 0.0).await;
     scene.last(CLOCK_OFF_SECONDS).await;
-    wrong.terminate().await?;
-    scene.world.start_gateway(number, &[]).await?;
+    world.roster.terminate(&name, tracks).await?;
+    world.start_standing(standing).await?;
     ensure!(off == hours, "the clock is off by {off} hours, not {hours}");
-    let gateway = number + 1;
     let accepted = accepted?;
-    let proof =
-        format!("gateway-{gateway} was {hours:+} hours off, accepted {accepted} events and more");
+    let proof = format!("{name} was {hours:+} hours off, accepted {accepted} events and more");
     Ok(Happened::now(proof))
 }
 
@@ -179,10 +163,6 @@ async fn hours_off(gateway: &Running) -> Result<i64> {
     Ok((date.timestamp() - chrono::Utc::now().timestamp() + 1_800).div_euclid(3_600))
 }
 
-fn was_killed(status: ExitStatus) -> bool {
-    status.signal() == Some(Signal::SIGKILL as i32)
-}
-
 async fn wait_frozen(running: &Running) -> Result<()> {
     eventually("the process is stopped", EFFECT_WITHIN, async || {
         if running.process().is_frozen() { Ok(()) } else { Err("it runs") }
@@ -191,18 +171,7 @@ async fn wait_frozen(running: &Running) -> Result<()> {
 }
 
 impl Scene<'_> {
-    fn number(&self, service: Service) -> usize {
-        match service {
-            Service::Gateway => self.target % GATEWAYS,
-            Service::Writer => self.target % WRITERS,
-        }
-    }
-
-    fn name(&self, service: Service) -> String {
-        world::name(service, self.number(service))
-    }
-
-    async fn start(&self, service: Service) -> Result<Arc<Running>> {
-        self.world.start_standing(service, self.number(service)).await
+    fn standing(&self, service: Service) -> Standing {
+        Standing::of(service, self.target)
     }
 }

@@ -57,9 +57,7 @@ impl Gateway {
         environment: Environment,
         settings: &[(&str, &str)],
     ) -> Result<Self> {
-        let builder = settings
-            .iter()
-            .fold(environment.gateway(), |builder, (name, value)| builder.variable(name, *value));
+        let builder = environment.gateway().variables(settings.iter().copied());
         let service = builder.start().await?;
         let client = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build()?;
         Ok(Self { environment, service, client })

@@ -77,9 +77,8 @@ impl Backlog {
             .environment
             .writer()
             .variable("TAPEDECK_TOPIC_PARTITIONS", PARTITIONS)
-            .variable("TAPEDECK_BATCH_AGE_MS", BATCH_AGE_MS);
-        let builder =
-            settings.iter().fold(builder, |builder, (name, value)| builder.variable(name, *value));
+            .variable("TAPEDECK_BATCH_AGE_MS", BATCH_AGE_MS)
+            .variables(settings.iter().copied());
         builder.start().await
     }
 

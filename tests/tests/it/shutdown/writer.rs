@@ -29,10 +29,7 @@ impl UnderWay {
         let stack = Stack::shared().await?;
         let (kafka, postgres) = tokio::try_join!(stack.private_kafka(), stack.private_postgres())?;
         let environment = Environment::on(stack.folder(), &kafka, &postgres).await?;
-        let builder = settings
-            .iter()
-            .fold(environment.writer(), |builder, (name, value)| builder.variable(name, *value));
-        let writer = builder.start().await?;
+        let writer = environment.writer().variables(settings.iter().copied()).start().await?;
         writer.wait_ready().await?;
         let it = Self { kafka, postgres, environment, writer, session: Session::new() };
         it.feed_half(0).await?;

@@ -43,9 +43,7 @@ impl Fixture {
             direct.replace(&format!(":{port}/"), &format!(":{}/", relay.address().port()));
         ensure!(relayed != direct, "{direct} does not name its port");
         let builder = environment.writer().variable("TAPEDECK_DATABASE_URL", relayed);
-        let builder =
-            SETTINGS.iter().fold(builder, |builder, (name, value)| builder.variable(name, *value));
-        let writer = builder.start().await?;
+        let writer = builder.variables(SETTINGS).start().await?;
         writer.wait_ready().await?;
         let sql = environment.sql().await?;
         let it = Self { postgres, relay, environment, writer, sql };

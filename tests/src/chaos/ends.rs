@@ -1,0 +1,136 @@
+//! How service processes end, and which of their ends no fault explains.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Result, bail};
+use common::shutdown::EXIT_NOT_DRAINED;
+use nix::sys::signal::Signal;
+
+use crate::stack::Service;
+
+/// The end of a log that is told.
+const SHOWN_LOG_LINES: usize = 12;
+
+/// What was done to a process that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Nothing that ends a process.
+    Nothing,
+    /// SIGKILL.
+    Kill,
+    /// SIGTERM; whether something that it depends on was out at the time.
+    Drain {
+        /// Kafka, Postgres or the network.
+        outage: bool,
+    },
+}
+
+/// What an end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// As asked for.
+    AsAsked,
+    /// The drain's deadline passed, as it may in an outage.
+    NotDrained,
+    /// Not what was asked for.
+    ByItself,
+}
+
+/// The ends of a run that matter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ended {
+    /// Services that ended, or did not start, although no fault explains it.
+    pub by_themselves: Vec<String>,
+    /// Drains that an outage kept from being finished in time.
+    pub not_drained: u64,
+}
+
+/// Judges ends and keeps those that matter.
+#[derive(Debug, Default)]
+pub(super) struct Ends(Mutex<Ended>);
+
+impl Ends {
+    /// Judges the end of a process.
+    ///
+    /// # Errors
+    /// When it ended otherwise than asked: that is noted, too.
+    pub(super) fn judge(
+        &self,
+        name: &str,
+        service: &Service,
+        status: ExitStatus,
+        asked: Asked,
+    ) -> Result<()> {
+        match end(status, asked) {
+            End::AsAsked => {}
+            End::NotDrained => self.lock().not_drained += 1,
+            End::ByItself => {
+                let log = service.log();
+                let lines: Vec<_> = log.lines().collect();
+                let shown = lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n");
+                self.note(format!("{name} ended by itself: {status}\n{shown}"));
+                bail!("{name} ended by itself: {status}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what no fault explains.
+    pub(super) fn note(&self, what: String) {
+        self.lock().by_themselves.push(what);
+    }
+
+    /// All so far.
+    pub(super) fn so_far(&self) -> Ended {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ended> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn end(status: ExitStatus, asked: Asked) -> End {
+    let as_asked = match asked {
+        Asked::Nothing => false,
+        Asked::Kill => status.signal() == Some(Signal::SIGKILL as i32),
+        Asked::Drain { .. } => status.success(),
+    };
+    let not_drained = status.code() == Some(EXIT_NOT_DRAINED.into());
+    match asked {
+        _ if as_asked => End::AsAsked,
+        Asked::Drain { outage: true } if not_drained => End::NotDrained,
+        _ => End::ByItself,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_as_asked_or_a_drain_in_an_outage_or_a_finding() {
+        let exit = |code: i32| ExitStatus::from_raw(code << 8);
+        let signal = |signal: Signal| ExitStatus::from_raw(signal as i32);
+        let drain = |outage| Asked::Drain { outage };
+        fn check(status: ExitStatus, asked: Asked, expected: End) {
+            assert_eq!(end(status, asked), expected, "{status}, {asked:?}");
+        }
+        check(signal(Signal::SIGKILL), Asked::Kill, End::AsAsked);
+        check(signal(Signal::SIGSEGV), Asked::Kill, End::ByItself);
+        check(exit(0), Asked::Kill, End::ByItself);
+        check(exit(101), Asked::Kill, End::ByItself);
+        for outage in [false, true] {
+            check(exit(0), drain(outage), End::AsAsked);
+            check(exit(1), drain(outage), End::ByItself);
+            check(signal(Signal::SIGTERM), drain(outage), End::ByItself);
+        }
+        check(exit(70), drain(true), End::NotDrained);
+        check(exit(70), drain(false), End::ByItself);
+        for status in [exit(0), exit(70), signal(Signal::SIGKILL)] {
+            check(status, Asked::Nothing, End::ByItself);
+        }
+    }
+}

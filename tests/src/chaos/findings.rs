@@ -1,0 +1,138 @@
+//! Everything that keeps a run from being clean.
+
+use std::collections::BTreeMap;
+
+use super::execute::Result;
+use super::report::Report;
+use super::standing::Standing;
+use super::watch::Seen;
+
+/// The most memory that a writer may have resident, in bytes: what `docs/operations.md` says of
+/// default settings.
+const WRITER_MEMORY_LIMIT_BYTES: u64 = 300_000_000;
+/// The same of a gateway.
+const GATEWAY_MEMORY_LIMIT_BYTES: u64 = 200_000_000;
+
+/// What valid batches may be answered: a status after which they arrive in the end, or nothing.
+const PROMISED_ANSWERS: [&str; 7] = ["200", "408", "429", "503", "connect", "timeout", "broken"];
+
+/// All findings of a run, a line each; none of a clean one.
+pub(super) fn of(report: &Report) -> Vec<String> {
+    let Report { fleet, probes, faults, seen, ended, flows, at_rest, months, verdict, .. } = report;
+    let mut findings = Vec::new();
+    if !verdict.is_clean() {
+        findings.push("the tables are not what they must be".to_owned());
+    }
+    findings.extend(flows.as_ref().err().map(|stuck| format!("stuck: {stuck}")));
+    if seen.complaint_count > 0 {
+        findings.push(format!("accounts did not add up {} times", seen.complaint_count));
+    }
+    findings.extend(ended.by_themselves.iter().cloned());
+    findings.extend(report.never_happened().map(|kind| format!("{kind} never happened")));
+    findings.extend(unpromised("recorders", &fleet.answers));
+    findings.extend(unpromised("probes", probes));
+    if fleet.refused.batches > 0 {
+        findings.push(format!("{} valid batches were refused", fleet.refused.batches));
+    }
+    for (status, count) in &fleet.refused_again {
+        findings.push(format!("{count} acknowledged batches were answered {status} when resent"));
+    }
+    findings.extend(not_fresh_again(faults));
+    findings.extend(too_much_memory(seen));
+    findings.extend(never_scraped(seen));
+    findings.extend(at_rest.iter().cloned());
+    match months {
+        Ok((_, differences)) => {
+            findings.extend(differences.iter().map(|it| format!("monthly report {it}")));
+        }
+        Err(error) => findings.push(format!("monthly reports: {error}")),
+    }
+    findings
+}
+
+fn unpromised(whose: &str, answers: &BTreeMap<String, u64>) -> Vec<String> {
+    let wrong = answers.iter().filter(|(answer, _)| !PROMISED_ANSWERS.contains(&answer.as_str()));
+    wrong.map(|(answer, count)| format!("{whose} were answered '{answer}' {count} times")).collect()
+}
+
+fn not_fresh_again(faults: &[Result]) -> Vec<String> {
+    let never = faults.iter().filter(|result| result.recovery == Some(None));
+    never.map(|result| format!("not fresh again after {}", result.fault.kind)).collect()
+}
+
+fn too_much_memory(seen: &Seen) -> Vec<String> {
+    let limit = |name: &str| match name {
+        _ if name.starts_with("writer") => WRITER_MEMORY_LIMIT_BYTES,
+        _ if name.starts_with("gateway") => GATEWAY_MEMORY_LIMIT_BYTES,
+        _ => u64::MAX,
+    };
+    let above = seen.memory_high_water_bytes.iter().filter(|(name, bytes)| **bytes > limit(name));
+    above.map(|(name, bytes)| format!("{name} had {} MB resident", bytes / 1_000_000)).collect()
+}
+
+fn never_scraped(seen: &Seen) -> Vec<String> {
+    let unseen =
+        Standing::all().map(Standing::name).filter(|name| !seen.scrapes.contains_key(name));
+    unseen.map(|name| format!("{name} was never scraped")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::chaos::kind::Kind;
+    use crate::chaos::schedule::Fault;
+
+    #[test]
+    fn valid_batches_are_answered_as_promised_or_not_at_all() {
+        fn check(answer: &str, expected: bool) {
+            let found = unpromised("recorders", &BTreeMap::from([(answer.to_owned(), 1)]));
+            assert_eq!(found.is_empty(), expected, "{found:?}");
+        }
+        for promised in ["200", "408", "429", "503", "connect", "timeout", "broken"] {
+            check(promised, true);
+        }
+        for wrong in ["400", "401", "413", "422", "other counts", "unexpected status"] {
+            check(wrong, false);
+        }
+    }
+
+    #[test]
+    fn only_a_recovery_that_was_awaited_in_vain_is_a_finding() {
+        fn check(recovery: Option<Option<Duration>>, expected: bool) {
+            let fault =
+                Fault { number: 1, at: Duration::ZERO, kind: Kind::Churn, target: 0, choice: 0 };
+            let result = Result { fault, happened: Err(String::new()), recovery };
+            assert_eq!(not_fresh_again(&[result]).is_empty(), expected, "{recovery:?}");
+        }
+        check(None, true);
+        check(Some(Some(Duration::from_secs(9))), true);
+        check(Some(None), false);
+    }
+
+    #[test]
+    fn writers_and_gateways_stay_below_their_limits() {
+        fn check(name: &str, megabytes: u64, expected: bool) {
+            let bytes = BTreeMap::from([(name.to_owned(), megabytes * 1_000_000)]);
+            let seen = Seen { memory_high_water_bytes: bytes, ..Seen::default() };
+            assert_eq!(too_much_memory(&seen).is_empty(), expected, "{name}: {megabytes} MB");
+        }
+        check("writer-1", 300, true);
+        check("writer-1", 301, false);
+        check("writer-visitor", 301, false);
+        check("gateway-2", 200, true);
+        check("gateway-2", 201, false);
+        check("broker-1", 900, true);
+    }
+
+    #[test]
+    fn every_standing_service_must_have_been_scraped() {
+        let mut seen = Seen::default();
+        assert_eq!(never_scraped(&seen).len(), Standing::all().count());
+        seen.scrapes = Standing::all().map(|standing| (standing.name(), 1)).collect();
+        assert!(never_scraped(&seen).is_empty());
+        seen.scrapes.remove("reporter");
+        assert_eq!(never_scraped(&seen), ["reporter was never scraped"]);
+    }
+}
