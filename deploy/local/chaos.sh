@@ -29,18 +29,21 @@ case $PROFILE in
         ;;
 esac
 
-# Prints the path of a writer of the commit before this one; nothing where history has none. Its
-# target folder is its own: what lies there can be of no other commit.
+# Prints the path of a writer of the commit before this one; nothing where history has none. It is
+# built where the rest is, for what both need to be built once, and then put aside.
 build_previous_writer() {
-    local worktree=.local/previous-writer/source target=.local/previous-writer/target
+    local worktree=.local/previous-writer/source writer=.local/previous-writer/$folder/writer
     git rev-parse --quiet --verify HEAD~1 >/dev/null || return 0
     git worktree remove --force "$worktree" 2>/dev/null || true
     git worktree add --quiet --force --detach "$worktree" HEAD~1
+    # What is put aside is this build's or none.
     rm -f "$target/$folder/writer"
     cargo build --quiet --profile "$PROFILE" --target-dir "$target" \
         --manifest-path "$worktree/Cargo.toml" --package writer >&2
     git worktree remove --force "$worktree"
-    realpath "$target/$folder/writer"
+    mkdir -p "${writer%/*}"
+    mv "$target/$folder/writer" "$writer"
+    realpath "$writer"
 }
 
 previous=$(build_previous_writer)

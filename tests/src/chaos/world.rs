@@ -54,6 +54,7 @@ fn writer_settings() -> Settings {
         ("TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", "6000".to_owned()),
         ("TAPEDECK_TRANSACTION_TIMEOUT_MS", "15000".to_owned()),
         ("TAPEDECK_REVOKE_TIMEOUT_MS", "10000".to_owned()),
+        ("TAPEDECK_DRAIN_TIMEOUT_MS", "15000".to_owned()),
         ("TAPEDECK_MAX_POLL_INTERVAL_MS", "30000".to_owned()),
     ]
 }
