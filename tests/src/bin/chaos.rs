@@ -16,8 +16,8 @@ use tests::fleet::Speed;
 
 /// Runs three brokers, two gateways, three writers, a reporter, Postgres with a synchronous
 /// standby, and a fleet of recorders; breaks all of them, in ways derived from the seed; and then
-/// compares what was acknowledged with what is in the tables. Build the services first:
-/// `cargo build --release --workspace --bins --features common/failpoints`.
+/// compares what was acknowledged with what is in the tables. `deploy/local/chaos.sh` builds the
+/// services as they must be for it, and starts it.
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version)]
 struct Options {
