@@ -63,7 +63,7 @@ cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/
 
 step "a short fault run"
 PROFILE=dev deploy/local/chaos.sh --seed $FAULT_RUN_SEED --minutes $FAULT_RUN_MINUTES \
-    --duration-scale 0.4 --recorders 10 --speed 2 --ledger "$scratch/ledger.jsonl" </dev/null || passed=false
+    --duration-scale 0.4 --recorders 6 --speed 1 --ledger "$scratch/ledger.jsonl" </dev/null || passed=false
 
 if $fuzzing; then
     step "fuzzing, $FUZZ_RUNS inputs a target"
