@@ -120,11 +120,22 @@ pub(super) async fn fail_serialization(scene: &mut Scene<'_>) -> Result<Happened
          CREATE TRIGGER refuse BEFORE INSERT ON events EXECUTE FUNCTION refuse()",
     )
     .await?;
+    let refusals = async || {
+        let row = sql.query_one("SELECT last_value, is_called FROM refusals", &[]).await?;
+        anyhow::Ok(if row.get(1) { row.get::<_, i64>(0) } else { 0 })
+    };
+    let refused =
+        eventually("a statement is refused", EFFECT_WITHIN, async || match refusals().await {
+            Ok(0) => Err("none is".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{error:#}")),
+        })
+        .await;
     scene.last(REFUSING_SECONDS).await;
-    let row = sql.query_one("SELECT last_value, is_called FROM refusals", &[]).await?;
+    let count = refusals().await?;
     sql.batch_execute("DROP FUNCTION refuse CASCADE; DROP SEQUENCE refusals").await?;
-    ensure!(row.get::<_, bool>(1), "no statement was refused");
-    Ok(Happened::now(format!("{} statements refused", row.get::<_, i64>(0))))
+    refused?;
+    Ok(Happened::now(format!("{count} statements refused")))
 }
 
 pub(super) async fn fill_disk(scene: &mut Scene<'_>) -> Result<Happened> {

@@ -30,8 +30,9 @@ const BATCH_AGE_MS: &str = "5000";
 /// in them, and it may have those of page states.
 const HELD_EVENTS: f64 = 15_000.0;
 
-/// More than the writer holds by its settings: 4 MiB ahead for each of 12 partitions and 2 lanes,
-/// and 4 batches of 8 MiB, which is 128 MiB, at 770 bytes an event.
+/// More than the writer holds by its settings: for each of 2 lanes 4 MiB ahead, a fetch of 1 MiB
+/// compressed, two batches of 8 MiB and what Postgres is given of one, which is 92 MiB; at 770 bytes
+/// an event.
 const BEYOND_ALL_BUFFERS: usize = 200_000;
 
 /// How long a test waits for the writer to get somewhere: far beyond what it needs.
@@ -84,9 +85,9 @@ impl Backlog {
 
     /// Takes Postgres away in the middle of a writer's work, and sees its batches fill.
     async fn fill(&self, writer: &Service) -> Result<()> {
-        reaches(writer, "tapedeck_writer_events_written_total", 1.0).await?;
+        has_at_least(writer, "tapedeck_writer_events_written_total", 1.0).await?;
         self.postgres.freeze()?;
-        reaches(writer, "tapedeck_writer_events_in_flight", HELD_EVENTS).await?;
+        has_at_least(writer, "tapedeck_writer_events_in_flight", HELD_EVENTS).await?;
         let high_water = writer.process().memory_high_water_bytes()? / MB;
         println!("the batches are full, {high_water} MB resident, and Postgres away");
         Ok(())
@@ -120,7 +121,7 @@ impl Backlog {
     }
 }
 
-async fn reaches(writer: &Service, name: &str, least: f64) -> Result<()> {
+async fn has_at_least(writer: &Service, name: &str, least: f64) -> Result<()> {
     writer.wait_for_metric(name, &[], PATIENCE, |it| it >= least).await.map(drop)
 }
 
@@ -132,7 +133,7 @@ async fn a_backlog_beyond_all_buffers_does_not_grow_the_writer() -> Result<()> {
         backlog.fill(&writer).await?;
         backlog.postgres.thaw()?;
         let most = BEYOND_ALL_BUFFERS as f64 / 2.0;
-        reaches(&writer, "tapedeck_writer_events_written_total", most).await
+        has_at_least(&writer, "tapedeck_writer_events_written_total", most).await
     })
     .await
 }
@@ -149,7 +150,7 @@ async fn five_million_lagging_events_do_not_grow_the_writer() -> Result<()> {
         backlog.postgres.thaw()?;
         let begun = Instant::now();
         let half = (EVENTS * TIMES / 2) as f64;
-        reaches(&writer, "tapedeck_writer_events_consumed_total", half).await?;
+        has_at_least(&writer, "tapedeck_writer_events_consumed_total", half).await?;
         println!("half of them consumed in {:?}", begun.elapsed());
         Ok(())
     })
@@ -167,12 +168,12 @@ async fn an_hour_without_postgres_does_not_grow_the_writer() -> Result<()> {
     stays_small_and_live(&writer, LIMIT_BYTES, async {
         backlog.fill(&writer).await?;
         let begun = Instant::now();
-        reaches(&writer, "tapedeck_writer_retries_total", ATTEMPTS_OF_AN_HOUR).await?;
+        has_at_least(&writer, "tapedeck_writer_retries_total", ATTEMPTS_OF_AN_HOUR).await?;
         println!("{ATTEMPTS_OF_AN_HOUR} attempts in {:?}", begun.elapsed());
         ensure!(writer.readiness().await?.is_err(), "ready without Postgres");
         backlog.postgres.thaw()?;
         let all = BEYOND_ALL_BUFFERS as f64;
-        reaches(&writer, "tapedeck_writer_events_written_total", all).await
+        has_at_least(&writer, "tapedeck_writer_events_written_total", all).await
     })
     .await
 }
