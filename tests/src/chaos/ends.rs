@@ -10,9 +10,6 @@ use nix::sys::signal::Signal;
 
 use crate::stack::Service;
 
-/// The end of a log that is told.
-const SHOWN_LOG_LINES: usize = 12;
-
 /// What was done to a process that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -67,11 +64,9 @@ impl Ends {
             End::AsAsked => {}
             End::NotDrained => self.lock().not_drained += 1,
             End::ByItself => {
-                let log = service.log();
-                let lines: Vec<_> = log.lines().collect();
-                let shown = lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n");
-                self.note(format!("{name} ended by itself: {status}\n{shown}"));
-                bail!("{name} ended by itself: {status}");
+                let ended = format!("{name} ended by itself: {status}");
+                self.note(format!("{ended}{}", service.process().end_of_log()));
+                bail!(ended);
             }
         }
         Ok(())

@@ -182,7 +182,7 @@ impl Process {
     }
 
     /// The last lines of its log, as the end of an error message.
-    pub(super) fn end_of_log(&self) -> String {
+    pub fn end_of_log(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let shown = &lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..];
