@@ -32,6 +32,15 @@ impl PageHash {
     pub fn to_hex(self) -> String {
         hex::encode(self.0)
     }
+
+    /// The same as ASCII.
+    pub fn hex_digits(self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        let Ok(()) = hex::encode_to_slice(self.0, &mut digits) else {
+            unreachable!("each byte is two digits")
+        };
+        digits
+    }
 }
 
 impl FromStr for PageHash {
@@ -82,9 +91,7 @@ impl<'de> Deserialize<'de> for PageHash {
 
 impl ToSql<Text, Pg> for PageHash {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        let mut digits = [0; 64];
-        hex::encode_to_slice(self.0, &mut digits)?;
-        std::io::Write::write_all(out, &digits)?;
+        std::io::Write::write_all(out, &self.hex_digits())?;
         Ok(IsNull::No)
     }
 }

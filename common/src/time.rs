@@ -63,6 +63,15 @@ impl Timestamp {
         self.0.div_euclid(MICROS_PER_MILLI)
     }
 
+    /// As a `timestamptz` is in Postgres' binary format: microseconds since 2000, big-endian.
+    pub const fn to_postgres(self) -> [u8; 8] {
+        self.since_2000().to_be_bytes()
+    }
+
+    const fn since_2000(self) -> i64 {
+        self.0.saturating_sub(POSTGRES_EPOCH_MICROS)
+    }
+
     /// Seconds since 1970, the unit in which Prometheus wants times.
     #[expect(
         clippy::cast_precision_loss,
@@ -193,7 +202,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 impl ToSql<Timestamptz, Pg> for Timestamp {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        let since_2000 = PgTimestamp(self.0.saturating_sub(POSTGRES_EPOCH_MICROS));
+        let since_2000 = PgTimestamp(self.since_2000());
         ToSql::<Timestamptz, Pg>::to_sql(&since_2000, &mut out.reborrow())
     }
 }

@@ -50,6 +50,8 @@ impl Poison {
 pub enum Failure {
     /// Some row is refused for good: find it.
     Poison(Poison),
+    /// COPY met an event that is stored; at once again, another way.
+    Repeated,
     /// Two transactions crossed; at once again, on the same session.
     Crossed,
     /// A parent row believed stored is gone: forget what is remembered, then again.
@@ -62,12 +64,14 @@ pub enum Failure {
 
 impl Failure {
     /// All kinds of failure that are retried, as labelled in the metrics.
-    pub const RETRIED: [&'static str; 4] = ["crossed", "parent_gone", "waited", "session"];
+    pub const RETRIED: [&'static str; 5] =
+        ["repeated", "crossed", "parent_gone", "waited", "session"];
 
     /// The label in the metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Poison(_) => "poison",
+            Self::Repeated => "repeated",
             Self::Crossed => "crossed",
             Self::ParentGone => "parent_gone",
             Self::Waited => "waited",

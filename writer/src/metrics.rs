@@ -6,6 +6,7 @@ use prometheus::Registry;
 use crate::batch::CloseReason;
 use crate::failure::{Failure, Poison};
 use crate::record::Unreadable;
+use crate::store::insertion::Insertion;
 
 /// Buckets for the rows of a batch.
 const ROW_BUCKETS: [f64; 10] =
@@ -28,7 +29,9 @@ common::metrics! {
         settle_seconds: Histogram = "tapedeck_writer_batch_settle_seconds", buckets LATENCY_BUCKETS_SECONDS;
         /// Seconds of one transaction from its first statement to the answer of its commit, by outcome.
         transaction_seconds: HistogramVec = "tapedeck_writer_transaction_seconds", labels ["outcome"], buckets LATENCY_BUCKETS_SECONDS;
-        /// Transactions that failed and were retried, by what was wrong: crossed (deadlock), parent_gone, waited (lock or statement time-out), session (anything else).
+        /// Transactions committed, by how their events were inserted: copy (all were new), on_conflict (one by one, because repeats were likely).
+        insertions: IntCounterVec = "tapedeck_writer_insertions_total", labels ["way"];
+        /// Transactions that failed and were retried, by what was wrong: repeated (COPY met an event that is stored), crossed (deadlock), parent_gone, waited (lock or statement time-out), session (anything else).
         retries: IntCounterVec = "tapedeck_writer_retries_total", labels ["cause"];
         /// Sessions opened with Postgres, the first ones included.
         connections: IntCounter = "tapedeck_writer_postgres_connections_opened_total";
@@ -88,6 +91,9 @@ impl WriterMetrics {
         }
         for cause in Failure::RETRIED {
             metrics.retries.with_label_values(&[cause]);
+        }
+        for way in Insertion::ALL {
+            metrics.insertions.with_label_values(&[way.label()]);
         }
         for outcome in ["committed", "failed"] {
             metrics.transaction_seconds.with_label_values(&[outcome]);

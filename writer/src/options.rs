@@ -14,6 +14,7 @@ use common::topics::TopicOptions;
 
 use crate::batch::BatchLimits;
 use crate::commands::{DeadLettersCommand, PageOptions, RedriveOptions, ReplayOptions};
+use crate::store::foreign_keys::ForeignKeys;
 
 /// Takes replay events from Kafka into Postgres: once, in order, each page state stored once.
 #[derive(Debug, Parser)]
@@ -88,6 +89,10 @@ pub struct RunOptions {
     /// Users, replays and page states each that a lane remembers as stored.
     #[arg(long, env = "TAPEDECK_KNOWN_ROWS", default_value = "20000")]
     pub known_rows: NonZeroUsize,
+
+    /// Who checks that an event's replay and page state exist.
+    #[arg(long, env = "TAPEDECK_FOREIGN_KEYS", value_enum, default_value_t)]
+    pub foreign_keys: ForeignKeys,
 
     /// How long one transaction may take, in milliseconds, before its session is given up.
     #[arg(long, env = "TAPEDECK_TRANSACTION_TIMEOUT_MS", default_value_t = 120_000)]

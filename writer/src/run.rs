@@ -79,7 +79,11 @@ async fn wait_until_usable(options: &RunOptions, health: &WriterHealth) -> anyho
         .with_max_delay(LONGEST_PAUSE)
         .with_jitter()
         .without_max_times();
-    (|| migrate::check(&options.database))
+    let check = async || {
+        migrate::check(&options.database).await?;
+        options.foreign_keys.check(&options.database).await
+    };
+    check
         .retry(pauses)
         .sleep(tokio::time::sleep)
         .notify(|error: &anyhow::Error, _| waiting(&format!("{error:#}")))
@@ -107,6 +111,7 @@ async fn run_lanes(
                 options.database.clone(),
                 options.transaction_timeout(),
                 options.known_rows,
+                options.foreign_keys,
                 metrics.clone(),
             ),
             dead_letters: DeadLetters::new(

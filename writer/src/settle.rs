@@ -152,6 +152,8 @@ impl Settler {
             };
             let failure = match &error {
                 WriteError::Database { code, .. } => judge(*code),
+                WriteError::Repeated => Failure::Repeated,
+                WriteError::ParentGone => Failure::ParentGone,
                 WriteError::Connect(_) | WriteError::TooSlow { .. } => Failure::Session,
             };
             match failure {
@@ -162,9 +164,13 @@ impl Settler {
                     self.store.disconnect();
                     self.store.forget();
                 }
-                Failure::Crossed | Failure::Waited => {}
+                Failure::Repeated | Failure::Crossed | Failure::Waited => {}
             }
             self.metrics.retries.with_label_values(&[failure.label()]).inc();
+            if failure == Failure::Repeated {
+                // Nothing is wrong with the database.
+                continue;
+            }
             self.health.database_failed(&error);
             if failure != Failure::Crossed {
                 pause(&mut pauses).await;

@@ -1,7 +1,10 @@
 //! How writer and reporter reach Postgres.
 
+pub mod copy;
 pub mod error_code;
+mod frames;
 mod stream;
+mod tap;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +16,9 @@ use tokio_postgres::config::SslMode;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::options::{CheckOptions, Problems, Secret, read_secret_file};
-use error_code::{ErrorCodes, Observed};
+use copy::Copies;
+use error_code::ErrorCodes;
+use tap::Tap;
 
 /// Where Postgres is and how long it may take.
 #[derive(Clone, Debug, Args)]
@@ -65,6 +70,8 @@ pub struct Session {
     pub connection: AsyncPgConnection,
     /// The SQLSTATE of what the server last refused on it.
     pub error_codes: ErrorCodes,
+    /// Where rows are laid out for a COPY on it.
+    pub copies: Copies,
     /// Moves the bytes; ends with the session, so that a dropped session is a closed socket, and
     /// whatever transaction was open on it is rolled back.
     _driver: AbortOnDropHandle<()>,
@@ -135,9 +142,10 @@ impl DatabaseOptions {
             let stream = stream::open(&config, dead_peer)
                 .await
                 .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
-            let (stream, error_codes) = Observed::new(stream);
+            let tap = Tap::new(stream);
+            let (error_codes, copies) = (tap.error_codes(), tap.copies());
             let (client, connection) = config
-                .connect_raw(stream, NoTls)
+                .connect_raw(tap, NoTls)
                 .await
                 .map_err(|error| ConnectError::Unreachable(with_cause(&error)))?;
             let driver = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -147,7 +155,7 @@ impl DatabaseOptions {
             let connection = AsyncPgConnection::try_from(client)
                 .await
                 .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
-            Ok(Session { connection, error_codes, _driver: driver })
+            Ok(Session { connection, error_codes, copies, _driver: driver })
         };
         tokio::time::timeout(within, opening).await.unwrap_or_else(|_| {
             Err(ConnectError::Unreachable(format!("no answer within {} ms", within.as_millis())))

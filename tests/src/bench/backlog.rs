@@ -27,6 +27,8 @@ const ROUND_MICROS: i64 = 60_000_000;
 const BATCH_EVENTS: usize = 50;
 /// The largest record, as the gateway has it by default.
 const RECORD_LIMIT_BYTES: usize = 1 << 20;
+/// The longest data of an event: as many as a record takes with room for what surrounds them.
+const EVENT_LIMIT_BYTES: usize = RECORD_LIMIT_BYTES - (64 << 10);
 /// The end of the first round: 2026-10-05T00:00:00Z. Enough later rounds end in the same month.
 const FIRST_END: Timestamp = Timestamp::from_micros(1_791_158_400_000_000);
 
@@ -52,8 +54,8 @@ impl Backlog {
         events: u64,
         duplicate_page_states: f64,
     ) -> Result<Self> {
-        let sessions: Vec<_> =
-            recordings::own()?.into_iter().chain(recordings::shared()?).collect();
+        let all = recordings::own()?.into_iter().chain(recordings::shared()?);
+        let sessions: Vec<_> = all.filter(fits).collect();
         let mut backlog = Self { events: 0, pages: 0, digest: 0 };
         let mut pages = BTreeSet::new();
         let mut round = 0_u32;
@@ -128,6 +130,12 @@ impl Backlog {
         anyhow::ensure!(pages.unsigned_abs() == self.pages, "{pages} pages, not {}", self.pages);
         Ok(())
     }
+}
+
+/// Whether a gateway would take all of a session's events: some recordings hold whole pages in one.
+fn fits(session: &Session) -> bool {
+    let longest = session.events().map(|event| event.event_data.get().len()).max();
+    longest.is_none_or(|bytes| bytes < EVENT_LIMIT_BYTES)
 }
 
 /// A session as its recorder would send it: some events at a time, and the pages between them.

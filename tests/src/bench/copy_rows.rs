@@ -5,13 +5,10 @@
 //! big-endian, with -1 for null; and a count of -1 after the last row.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use common::database::copy::{END_OF_ROWS, SIGNATURE};
 
-/// What every stream begins with; flags and the extension's length, both 0, follow.
-const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// The signature, the flags and the length of the extension.
 const HEADER_BYTES: usize = SIGNATURE.len() + 8;
-/// The count of fields that ends a stream.
-const END: i16 = -1;
 
 /// Why a stream cannot be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,11 +38,11 @@ pub fn cut(stream: &Bytes, rows_per_piece: usize) -> Result<Vec<Piece>, FormatEr
     loop {
         let end = reader.at;
         let fields = reader.count()?;
-        if fields == END || rows == rows_per_piece {
+        if fields == END_OF_ROWS || rows == rows_per_piece {
             if rows > 0 {
                 pieces.push(Piece { rows, bytes: complete(&stream[begin..end]) });
             }
-            if fields == END {
+            if fields == END_OF_ROWS {
                 return Ok(pieces);
             }
             (begin, rows) = (end, 0);
@@ -72,7 +69,7 @@ fn complete(rows: &[u8]) -> Bytes {
     stream.put_slice(SIGNATURE);
     stream.put_u64(0);
     stream.put_slice(rows);
-    stream.put_i16(END);
+    stream.put_i16(END_OF_ROWS);
     stream.freeze()
 }
 

@@ -62,22 +62,39 @@ impl<'a> Database<'a> {
         sql.batch_execute(&format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await?;
         Ok(())
     }
-}
 
-impl Database<'_> {
-    /// Makes the months of `events` that another database has.
+    /// The months of `events` that have a partition, each by its first day.
     ///
     /// # Errors
     /// When the server refuses.
-    pub async fn make_months_of(&self, other: &Database<'_>) -> Result<()> {
+    pub async fn months(&self) -> Result<Vec<String>> {
         let months = "SELECT to_char(to_date(right(relname, 7), 'YYYY_MM'), 'YYYY-MM-DD') \
                       FROM pg_class WHERE relname ~ '^events_[0-9]{4}_[0-9]{2}$' AND relkind = 'r'";
+        let rows = self.sql().await?.query(months, &[]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Makes months.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn make_months(&self, months: &[String]) -> Result<()> {
         let sql = self.sql().await?;
-        for month in other.sql().await?.query(months, &[]).await? {
-            let month: &str = month.get(0);
+        for month in months {
             sql.batch_execute(&format!("SELECT ensure_events_partition('{month}')")).await?;
         }
         Ok(())
+    }
+
+    /// Bytes of all tables and indexes.
+    ///
+    /// # Errors
+    /// When Postgres fails.
+    pub async fn bytes(&self) -> Result<u64> {
+        let size = "SELECT sum(pg_total_relation_size(oid))::int8 FROM pg_class \
+                    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace";
+        let bytes: i64 = self.sql().await?.query_one(size, &[]).await?.get(0);
+        Ok(bytes.unsigned_abs())
     }
 
     /// For each table how many rows it has and what stands for them: the same for the same rows,

@@ -7,9 +7,10 @@
 //! | [`copy_rows`] | COPY BINARY's format (pure) |
 //! | [`backlog`] | real-shaped records on the topics |
 //! | [`database`] | databases to measure on; the load that is the limit |
-//! | [`usage`] | time and CPU seconds |
+//! | [`usage`] | time, CPU seconds, write-ahead log |
 //! | [`report`] | the tables |
-//! | `writer_drain` | the cases, a module each |
+//! | `drain` | a backlog drained by a writer |
+//! | `writer_drain`, `writer_duplicates` | the cases, a module each |
 //!
 //! Figures drift on shared machines, so a goal is a ratio, taken round by round, and the median of
 //! the rounds counts. Every run is checked against the rows that must be there: one that lost or
@@ -18,10 +19,12 @@
 pub mod backlog;
 pub mod copy_rows;
 pub mod database;
+mod drain;
 pub mod figures;
 pub mod report;
 pub mod usage;
 mod writer_drain;
+mod writer_duplicates;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -35,8 +38,10 @@ type Tell<'a> = &'a dyn Fn(&str);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Case {
     /// A backlog drained by one, two and four lanes, against COPY BINARY of the same rows on as
-    /// many connections.
+    /// many connections; with foreign keys checked row by row, and once a batch.
     WriterDrain,
+    /// A backlog that is in the tables already, against the same backlog when it was new.
+    WriterDuplicates,
 }
 
 /// How much is measured.
@@ -69,6 +74,7 @@ impl Case {
     pub async fn run(self, options: &Options, tell: impl Fn(&str)) -> Result<Report> {
         match self {
             Self::WriterDrain => writer_drain::run(options, &tell).await,
+            Self::WriterDuplicates => writer_duplicates::run(options, &tell).await,
         }
     }
 }

@@ -32,29 +32,71 @@ impl Run {
     }
 }
 
+/// What of two runs is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Figure {
+    /// How many a second.
+    Rate,
+    /// Bytes of write-ahead log for each.
+    Wal,
+}
+
+impl Figure {
+    fn of(self, run: &Run) -> f64 {
+        match self {
+            Self::Rate => run.rate(),
+            Self::Wal => run.usage.wal_bytes as f64 / run.count as f64,
+        }
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Rate => "rate",
+            Self::Wal => "WAL",
+        })
+    }
+}
+
 /// A thing measured beside its limit in the same rounds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     /// Which variant.
     pub name: String,
+    /// What is compared.
+    pub figure: Figure,
     /// What the thing is called, and its runs.
     pub subject: (&'static str, Vec<Run>),
     /// What the limit is called, and its runs.
     pub limit: (&'static str, Vec<Run>),
-    /// What the ratio of their rates must be.
+    /// What the ratio must be.
     pub goal: Goal,
 }
 
 impl Comparison {
     /// Without any runs yet.
-    pub const fn new(name: String, subject: &'static str, limit: &'static str, goal: Goal) -> Self {
-        Self { name, subject: (subject, Vec::new()), limit: (limit, Vec::new()), goal }
+    pub const fn new(
+        name: String,
+        subject: &'static str,
+        limit: &'static str,
+        figure: Figure,
+        goal: Goal,
+    ) -> Self {
+        Self { name, figure, subject: (subject, Vec::new()), limit: (limit, Vec::new()), goal }
+    }
+
+    /// Adds a round.
+    pub fn add(&mut self, subject: &Run, limit: &Run) {
+        self.subject.1.push(subject.clone());
+        self.limit.1.push(limit.clone());
     }
 
     /// The median of the rounds' ratios: what disturbs a round disturbs both of its sides.
     pub fn ratio(&self) -> Option<f64> {
         let rounds = self.subject.1.iter().zip(&self.limit.1);
-        median(rounds.map(|(subject, limit)| subject.rate() / limit.rate()))
+        median(rounds.map(|(subject, limit)| self.figure.of(subject) / self.figure.of(limit)))
     }
 
     /// Whether the goal is met; not without runs.
@@ -93,13 +135,14 @@ impl fmt::Display for Report {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
         let cpu = processes.iter().map(|process| format!("{process}: CPU s per million"));
-        let fixed = ["", "", "per second", "least", "most", "memory"].map(str::to_owned);
+        let fixed =
+            ["", "", "per second", "least", "most", "memory", "WAL bytes each"].map(str::to_owned);
         let ratio = ["ratio", "goal"].map(str::to_owned);
         table.set_header(fixed.into_iter().chain(cpu).chain(ratio));
         for comparison in &self.comparisons {
             let ratio = comparison.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}"));
             let met = if comparison.meets_goal() { "met" } else { "MISSED" };
-            let goal = format!("{} {met}", comparison.goal);
+            let goal = format!("{} {} {met}", comparison.figure, comparison.goal);
             let sides = [
                 (&comparison.subject, ratio, goal),
                 (&comparison.limit, String::new(), String::new()),
@@ -121,8 +164,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// The median, least and most of the rates, and the most memory.
-fn rates(runs: &[Run]) -> [String; 4] {
+/// The median, least and most of the rates, the most memory, and the median of the log.
+fn rates(runs: &[Run]) -> [String; 5] {
     let rates = || runs.iter().map(Run::rate);
     let show = |rate: Option<f64>| rate.map_or_else(String::new, |rate| format!("{rate:.0}"));
     let memory = runs.iter().filter_map(|run| run.memory_bytes).max();
@@ -131,6 +174,7 @@ fn rates(runs: &[Run]) -> [String; 4] {
         show(rates().min_by(f64::total_cmp)),
         show(rates().max_by(f64::total_cmp)),
         memory.map_or_else(String::new, |bytes| format!("{} MB", bytes / 1_000_000)),
+        show(median(runs.iter().map(|run| Figure::Wal.of(run)))),
     ]
 }
 
@@ -190,16 +234,19 @@ mod tests {
     use super::*;
 
     fn run(count: u64) -> Run {
-        let usage = Usage { wall_seconds: 2.0, cpu_seconds: [("writer", 1.0)].into() };
+        let usage =
+            Usage { wall_seconds: 2.0, cpu_seconds: [("writer", 1.0)].into(), wal_bytes: 0 };
         Run { count, usage, memory_bytes: None }
     }
 
     #[test]
     fn the_ratio_is_the_median_of_the_rounds_ratios() {
         fn check(subject: &[u64], limit: &[u64], expected: Option<f64>) {
-            let mut comparison = Comparison::new(String::new(), "", "", Goal::AtLeast(0.5));
-            comparison.subject.1.extend(subject.iter().map(|count| run(*count)));
-            comparison.limit.1.extend(limit.iter().map(|count| run(*count)));
+            let mut comparison =
+                Comparison::new(String::new(), "", "", Figure::Rate, Goal::AtLeast(0.5));
+            for (subject, limit) in subject.iter().zip(limit) {
+                comparison.add(&run(*subject), &run(*limit));
+            }
             assert_eq!(comparison.ratio(), expected);
             assert_eq!(comparison.meets_goal(), expected.is_some_and(|ratio| ratio >= 0.5));
         }
@@ -211,10 +258,14 @@ mod tests {
 
     #[test]
     fn a_table_shows_rates_cpu_and_whether_the_goal_is_met() {
-        let mut comparison =
-            Comparison::new("1 lane".to_owned(), "writer", "COPY", Goal::AtLeast(0.9));
-        comparison.subject.1.push(run(500_000));
-        comparison.limit.1.push(run(1_000_000));
+        let mut comparison = Comparison::new(
+            "1 lane".to_owned(),
+            "writer",
+            "COPY",
+            Figure::Rate,
+            Goal::AtLeast(0.9),
+        );
+        comparison.add(&run(500_000), &run(1_000_000));
         let environment = Environment {
             processor: "any".to_owned(),
             cores: 2,
@@ -224,7 +275,7 @@ mod tests {
         };
         let report = Report { case: "case".to_owned(), environment, comparisons: vec![comparison] };
         let text = report.to_string();
-        for expected in ["250000", "500000", "0.50", "≥ 0.9 MISSED", "2.0"] {
+        for expected in ["250000", "500000", "0.50", "rate ≥ 0.9 MISSED", "2.0"] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
         assert!(!report.meets_goals());

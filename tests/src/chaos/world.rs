@@ -25,8 +25,8 @@ type Settings = Vec<(&'static str, String)>;
 /// The database's name.
 const DATABASE: &str = "tapedeck";
 
-/// MiB of the disk that can be filled up: room for the tables of a few million events.
-const DISK_MIB: u32 = 4_096;
+/// MiB of the disk that can be filled up: room for the tables of about two million events.
+const DISK_MIB: u32 = 6_144;
 
 /// How long new replicas may take to be in sync at the start.
 const SYNC_WITHIN: Duration = Duration::from_secs(60);

@@ -2,10 +2,13 @@
 //!
 //! [`plan`] decides what the rows should become, without I/O; [`known`] remembers what is stored,
 //! so that a batch touches only what is new; [`statements`] are the upserts; [`emails`] derives
-//! `users.email`; [`partitions`] makes months. [`Store::write`] puts them together and is the one
+//! `users.email`; [`insertion`] chooses how events are inserted, and [`foreign_keys`] makes sure of
+//! their parents; [`partitions`] makes months. [`Store::write`] puts them together and is the one
 //! seam through which rows reach Postgres.
 
 mod emails;
+pub mod foreign_keys;
+pub mod insertion;
 mod known;
 mod partitions;
 pub mod plan;
@@ -21,6 +24,7 @@ use common::database::{ConnectError, DatabaseOptions, Session};
 use common::failpoint;
 use common::page_hash::PageHash;
 use diesel::QueryResult;
+use diesel::result::Error;
 use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
@@ -29,6 +33,8 @@ use crate::metrics::WriterMetrics;
 use crate::record::Record;
 use crate::selection::Selection;
 use emails::ClaimChanges;
+use foreign_keys::{ForeignKeys, Parents};
+use insertion::{Choice, Insertion};
 use known::Known;
 use plan::{Pages, Plan};
 
@@ -56,8 +62,14 @@ pub enum WriteError {
         /// The SQLSTATE of the first thing refused, if the server did.
         code: Option<SqlState>,
         /// What diesel made of it.
-        error: diesel::result::Error,
+        error: Error,
     },
+    /// Some event is there already, so that COPY took none; the next attempt takes the others.
+    #[error("an event is stored already")]
+    Repeated,
+    /// A replay or page state that was believed stored is gone.
+    #[error("a parent row is gone")]
+    ParentGone,
     /// The whole transaction took too long; the session was dropped.
     #[error("the transaction took longer than {limit_ms} ms")]
     TooSlow {
@@ -72,6 +84,8 @@ pub struct Store {
     transaction_timeout: Duration,
     session: Option<Session>,
     known: Known,
+    choice: Choice,
+    foreign_keys: ForeignKeys,
     metrics: WriterMetrics,
 }
 
@@ -82,10 +96,19 @@ impl Store {
         options: DatabaseOptions,
         transaction_timeout: Duration,
         known_rows: NonZeroUsize,
+        foreign_keys: ForeignKeys,
         metrics: WriterMetrics,
     ) -> Self {
         let known = Known::new(known_rows);
-        Self { options, transaction_timeout, session: None, known, metrics }
+        Self {
+            options,
+            transaction_timeout,
+            session: None,
+            known,
+            choice: Choice::new(),
+            foreign_keys,
+            metrics,
+        }
     }
 
     /// Closes the session; what was open on it is rolled back.
@@ -109,6 +132,26 @@ impl Store {
         selection: &Selection,
     ) -> Result<Written, WriteError> {
         let plan = Plan::new(records, selection);
+        let insertion = self.choice.next();
+        let result = self.write_plan(&plan, insertion).await;
+        match &result {
+            Ok(written) => {
+                self.choice.committed(written.duplicates);
+                self.metrics.insertions.with_label_values(&[insertion.label()]).inc();
+            }
+            Err(WriteError::Database { code, .. }) if self.choice.refused(*code) => {
+                return Err(WriteError::Repeated);
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    async fn write_plan(
+        &mut self,
+        plan: &Plan<'_>,
+        insertion: Insertion,
+    ) -> Result<Written, WriteError> {
         let session = match &mut self.session {
             Some(session) => session,
             none => {
@@ -118,10 +161,12 @@ impl Store {
             }
         };
         session.error_codes.take();
-        let work = write_plan(session, &plan, &mut self.known, &self.metrics);
+        let (foreign_keys, known) = (self.foreign_keys, &mut self.known);
+        let work = write_plan(session, plan, insertion, foreign_keys, known, &self.metrics);
         let result = tokio::time::timeout(self.transaction_timeout, work).await;
         match result {
             Ok(Ok(written)) => Ok(written),
+            Ok(Err(Error::RollbackTransaction)) => Err(WriteError::ParentGone),
             Ok(Err(error)) => {
                 let code = session.error_codes.take();
                 Err(WriteError::Database { code, error })
@@ -154,11 +199,13 @@ impl Changes {
 async fn write_plan(
     session: &mut Session,
     plan: &Plan<'_>,
+    insertion: Insertion,
+    foreign_keys: ForeignKeys,
     known: &mut Known,
     metrics: &WriterMetrics,
 ) -> QueryResult<Written> {
     partitions::ensure(session, known, plan.months()).await?;
-    let connection = &mut session.connection;
+    let Session { connection, copies, .. } = session;
     let changes = find_changes(connection, plan, known).await?;
     let written = connection
         .build_transaction()
@@ -172,7 +219,13 @@ async fn write_plan(
                 changes.new_pages.contains(hash).then(|| plan.page(hash)).flatten()
             };
             statements::upsert_webstates(connection, &changes.webstates, new_page).await?;
-            let new = statements::insert_events(connection, plan).await?;
+            if foreign_keys.secure(connection, plan).await? == Parents::Gone {
+                return Err(Error::RollbackTransaction);
+            }
+            let new = match insertion {
+                Insertion::Copy => statements::copy_events(connection, copies, plan).await?,
+                Insertion::OnConflict => statements::insert_events(connection, plan).await?,
+            };
             if new == 0 && changes.write_no_row() {
                 statements::wait_for_what_is_stored(connection).await?;
             }

@@ -61,6 +61,15 @@ pub struct PlannedEvent<'a> {
     pub webstate_hash: Option<PageHash>,
 }
 
+impl PlannedEvent<'_> {
+    /// About what the row takes on its way to Postgres.
+    pub const fn bytes(&self) -> usize {
+        /// The fields of fixed length, and the lengths of all.
+        const FIXED_BYTES: usize = 128;
+        FIXED_BYTES + self.event_type.len() + self.event_data.len()
+    }
+}
+
 impl<'a> Plan<'a> {
     /// Merges a selection.
     pub fn new(records: &'a [Record], selection: &Selection) -> Self {

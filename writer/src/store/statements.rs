@@ -1,4 +1,4 @@
-//! The upserts: arrays in, one statement a table, prepared once a session.
+//! The upserts: arrays in, one statement a table, prepared once a session; and the COPY of events.
 //!
 //! UNNEST takes a batch of any size with the same text, so the statement stays prepared, and it
 //! loads at nine tenths of COPY's speed where multi-row VALUES reach half. The arrays come sorted
@@ -6,6 +6,7 @@
 
 use std::io::Write as _;
 
+use common::database::copy::{Copies, CopyRows};
 use common::page_hash::PageHash;
 use common::time::Timestamp;
 use diesel::pg::Pg;
@@ -16,7 +17,7 @@ use diesel::{QueryResult, expression::AsExpression};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::plan::Plan;
+use super::plan::{Plan, PlannedEvent};
 use crate::merge::{Dated, ReplayState, UserState, WebstateState};
 
 /// Bytes known to be the text, or the JSON text, that their column takes: no copy, no parsing.
@@ -241,4 +242,48 @@ pub(super) async fn insert_events(
         rows.webstate_hash.push(event.webstate_hash);
     }
     rows.execute(connection).await.map(|count| count as u64)
+}
+
+/// Inserts events that are all new; returns how many.
+///
+/// # Errors
+/// Also with a unique violation, when one is not.
+pub(super) async fn copy_events(
+    connection: &mut AsyncPgConnection,
+    copies: &Copies,
+    plan: &Plan<'_>,
+) -> QueryResult<u64> {
+    let events = plan.events();
+    if events.is_empty() {
+        return Ok(0);
+    }
+    let bytes = events.iter().map(PlannedEvent::bytes).sum();
+    let mut rows = CopyRows::with_capacity(bytes);
+    for event in events {
+        let webstate_hash = event.webstate_hash.map(PageHash::hex_digits);
+        rows.push([
+            Some(event.event_id.as_bytes()),
+            Some(event.replay_id.as_bytes()),
+            Some(&event.timestamp.to_postgres()),
+            Some(event.event_type),
+            Some(event.event_data),
+            webstate_hash.as_ref().map(<[u8; _]>::as_slice),
+        ]);
+    }
+    copies.execute(rows, CopyEvents.execute(connection)).await
+}
+
+/// A COPY, prepared once a session like the rest.
+#[derive(QueryId)]
+struct CopyEvents;
+
+impl QueryFragment<Pg> for CopyEvents {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "COPY events \
+             (event_id, replay_id, timestamp, event_type, event_data, webstate_hash) \
+             FROM STDIN (FORMAT binary)",
+        );
+        Ok(())
+    }
 }

@@ -5,7 +5,8 @@ use common::page_hash::PageHash;
 use tests::stack::{Environment, Stack, eventually};
 
 use super::support::{
-    PATIENCE, Session, check_accounts, feed, figure, page_record, reaches, wait_stored,
+    PATIENCE, Session, check_accounts, feed, figure, page_record, reaches, wait_copying,
+    wait_stored,
 };
 
 #[tokio::test]
@@ -151,5 +152,24 @@ async fn a_batch_of_thousands_of_new_users_fits_postgres_lock_table() -> Result<
         .await?;
     reaches(&writer, "tapedeck_writer_events_written_total", |it| it == 4_000.0).await?;
     assert_eq!(figure(&writer, "tapedeck_writer_retries_total", &[]).await?, 0.0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_copy_that_meets_a_stored_event_leaves_it_and_takes_the_others() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let writer = environment.writer().start().await?;
+    writer.wait_ready().await?;
+    let session = Session::new();
+    let next = wait_copying(&environment, &writer, &session).await?;
+    // One record: its old and its new events are in one transaction.
+    let half_old = session.batch(next - 1, &[("click", "{}"), ("click", "1")]);
+    feed(&environment, &[half_old]).await?;
+    let stored = usize::try_from(next)? + 1;
+    wait_stored(&environment.sql().await?, &session, stored).await?;
+    let (name, cause) = ("tapedeck_writer_retries_total", [("cause", "repeated")]);
+    writer.wait_for_metric(name, &cause, PATIENCE, |it| it == 1.0).await?;
+    reaches(&writer, "tapedeck_writer_events_duplicate_total", |it| it == 1.0).await?;
+    check_accounts(&writer).await?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod delivery;
+mod foreign_keys;
 mod offsets;
 mod outages;
 mod poison;

@@ -9,7 +9,8 @@ use tests::stack::{Environment, Program, Service, Stack, eventually};
 use tokio_postgres::types::ToSql;
 
 use super::support::{
-    PATIENCE, Session, check_accounts, events_record, feed, figure, reaches, wait_stored,
+    PATIENCE, Session, check_accounts, events_record, feed, figure, reaches, wait_copying,
+    wait_stored,
 };
 
 async fn dead_letters(environment: &Environment) -> Result<Vec<Record>> {
@@ -60,6 +61,29 @@ async fn unreadable_records_go_alone_with_their_class_and_origin() -> Result<()>
     }
     let counted = "tapedeck_writer_records_dead_lettered_total";
     assert_eq!(figure(&writer, counted, &[("class", "not_json")]).await?, 1.0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refused_row_goes_alone_also_when_its_neighbours_are_copied() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let writer = started(&environment).await?;
+    let sql = environment.sql().await?;
+    let session = Session::new();
+    let next = wait_copying(&environment, &writer, &session).await?;
+    // Longer than its column: Postgres finds it while it reads the rows.
+    let too_long = "x".repeat(65);
+    let mut events = [("click", "{}"); 20];
+    events[7].0 = &too_long;
+    feed(&environment, &[session.batch(next, &events)]).await?;
+    wait_stored(&sql, &session, usize::try_from(next)? + 19).await?;
+    environment.wait_committed(PATIENCE).await?;
+    let letters = dead_letters(&environment).await?;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].header("error.class"), Some("data_exception"));
+    assert_eq!(letters[0].header("error.events"), Some("7"));
+    assert_eq!(figure(&writer, "tapedeck_writer_retries_total", &[]).await?, 0.0);
+    check_accounts(&writer).await?;
     Ok(())
 }
 

@@ -153,6 +153,26 @@ pub(crate) async fn reaches(
     writer.wait_for_metric(name, &[], PATIENCE, expected).await.map(drop)
 }
 
+/// Has a writer that has just started store the session's first events, one after the other, until
+/// it copies them; returns how many they are.
+pub(crate) async fn wait_copying(
+    environment: &Environment,
+    writer: &Service,
+    session: &Session,
+) -> Result<u64> {
+    /// More than any writer should take.
+    const MOST: u32 = 20;
+    for seq in 0..MOST {
+        feed(environment, &[session.batch(seq.into(), &[("click", "{}")])]).await?;
+        let written = f64::from(seq + 1);
+        reaches(writer, "tapedeck_writer_events_written_total", |it| it == written).await?;
+        if figure(writer, "tapedeck_writer_insertions_total", &[("way", "copy")]).await? > 0.0 {
+            return Ok(u64::from(seq) + 1);
+        }
+    }
+    anyhow::bail!("{MOST} transactions without a repeat, and none was a copy")
+}
+
 /// Checks that the events' accounts add up in one scrape; returns the number consumed.
 pub(crate) async fn check_accounts(writer: &Service) -> Result<f64> {
     let accounts = WriterAccounts::of(&writer.metrics().await?)?;

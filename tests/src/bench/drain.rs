@@ -1,0 +1,161 @@
+//! A backlog drained by a writer, and what it must come to.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::Tell;
+use super::backlog::Backlog;
+use super::database::{Database, Rows};
+use super::report::Run;
+use super::usage::Meter;
+use crate::stack::service::ServiceBuilder;
+use crate::stack::{Environment, Service, Stack};
+
+/// The share of page states that repeat: most do in a fleet.
+const DUPLICATE_PAGE_STATES: f64 = 0.95;
+
+/// Partitions of each topic: enough for four lanes to have equal shares.
+const PARTITIONS: &str = "8";
+
+/// How often a writer is asked how far it is.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// A backlog that takes longer to drain is stuck.
+const DRAIN_WITHIN: Duration = Duration::from_secs(600);
+
+/// How a writer is set up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    /// Its lanes.
+    pub lanes: usize,
+    /// Its `--foreign-keys`.
+    pub foreign_keys: &'static str,
+}
+
+/// A backlog, and the rows that it must come to.
+pub(super) struct Bench<'a> {
+    stack: &'a Stack,
+    environment: &'a Environment,
+    backlog: Backlog,
+    rows: Rows,
+    fingerprints: Vec<(&'static str, i64, String)>,
+    months: Vec<String>,
+}
+
+impl<'a> Bench<'a> {
+    /// Makes the backlog. Its rows are those that a first writer makes of it, once they have been
+    /// checked.
+    pub(super) async fn prepare(
+        stack: &'a Stack,
+        environment: &'a Environment,
+        events: u64,
+        tell: Tell<'_>,
+    ) -> Result<Self> {
+        // A writer makes the topics.
+        let setup = Setup { lanes: 2, foreign_keys: "per-row" };
+        writer(environment, environment.database_url(), setup).start().await?.wait_ready().await?;
+        let backlog = Backlog::produce(environment, events, DUPLICATE_PAGE_STATES).await?;
+        tell(&format!("a backlog of {} events and {} pages", backlog.events, backlog.pages));
+        let mut bench = Self {
+            stack,
+            environment,
+            backlog,
+            rows: Rows::default(),
+            fingerprints: Vec::new(),
+            months: Vec::new(),
+        };
+        let database = bench.database().await?;
+        bench.drain(&database, setup).await.context("the reference")?;
+        backlog.check(&database.url()).await?;
+        bench.months = database.months().await?;
+        bench.fingerprints = database.fingerprints().await?;
+        bench.rows = Rows::of(&database).await?;
+        database.drop().await?;
+        Ok(bench)
+    }
+
+    /// An empty database.
+    pub(super) async fn database(&self) -> Result<Database<'a>> {
+        Database::like(self.stack, self.environment.consumer_group()).await
+    }
+
+    /// Drains the whole backlog into a database with a new consumer group.
+    pub(super) async fn drain(&self, database: &Database<'_>, setup: Setup) -> Result<Run> {
+        let writer = writer(self.environment, &database.url(), setup).start().await?;
+        let begun = wait_until(&writer, |settled| settled.events > 0).await?;
+        let meter = Meter::start(self.stack, &[("writer", writer.process())]).await?;
+        let Backlog { events, pages, .. } = self.backlog;
+        let all = |settled: &Settled| settled.events >= events && settled.pages >= pages;
+        let ended = wait_until(&writer, all).await?;
+        let usage = meter.read().await?;
+        let memory_bytes = Some(writer.process().memory_high_water_bytes()?);
+        ensure!(writer.terminate().await?.success(), "{}", writer.log());
+        Ok(Run { count: ended.events - begun.events, usage, memory_bytes })
+    }
+
+    /// Loads the rows into a new database on so many connections.
+    pub(super) async fn load(&self, connections: usize) -> Result<Run> {
+        let database = self.database().await?;
+        database.make_months(&self.months).await?;
+        let meter = Meter::start(self.stack, &[]).await?;
+        self.rows.load(&database, connections).await?;
+        let usage = meter.read().await?;
+        self.check(&database).await?;
+        database.drop().await?;
+        Ok(Run { count: self.rows.count("events"), usage, memory_bytes: None })
+    }
+
+    /// Checks that a database holds the backlog's rows and no others.
+    pub(super) async fn check(&self, database: &Database<'_>) -> Result<()> {
+        let found = database.fingerprints().await?;
+        ensure!(found == self.fingerprints, "found {found:?}, not {:?}", self.fingerprints);
+        Ok(())
+    }
+}
+
+/// A writer that begins at the beginning: its consumer group is new.
+fn writer<'a>(
+    environment: &'a Environment,
+    database_url: &str,
+    setup: Setup,
+) -> ServiceBuilder<'a> {
+    environment
+        .writer()
+        .variable("TAPEDECK_TOPIC_PARTITIONS", PARTITIONS)
+        .variable("TAPEDECK_DATABASE_URL", database_url)
+        .variable("TAPEDECK_CONSUMER_GROUP", uuid::Uuid::new_v4().to_string())
+        .variable("TAPEDECK_LANES", setup.lanes.to_string())
+        .variable("TAPEDECK_FOREIGN_KEYS", setup.foreign_keys)
+}
+
+/// How much a writer is done with, new or not.
+struct Settled {
+    events: u64,
+    pages: u64,
+}
+
+async fn wait_until(writer: &Service, reached: impl Fn(&Settled) -> bool) -> Result<Settled> {
+    let end = Instant::now() + DRAIN_WITHIN;
+    loop {
+        let metrics = writer.metrics().await?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters")]
+        let sum = |names: [&str; 2]| {
+            names.iter().filter_map(|name| metrics.sum(name, &[])).sum::<f64>() as u64
+        };
+        let settled = Settled {
+            events: sum([
+                "tapedeck_writer_events_written_total",
+                "tapedeck_writer_events_duplicate_total",
+            ]),
+            pages: sum([
+                "tapedeck_writer_pages_written_total",
+                "tapedeck_writer_page_repeats_total",
+            ]),
+        };
+        if reached(&settled) {
+            return Ok(settled);
+        }
+        ensure!(Instant::now() < end, "stuck at {} events\n{}", settled.events, writer.log());
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
