@@ -202,7 +202,8 @@ mod tests {
             socket.write(&answer[..5]).write(&answer[5..]).read(&done);
             let mut tap = Tap::new(socket.build());
             let expected = [&bound[..], &done].concat();
-            let copied = tap.copies().execute(rows(), async {
+            let copies = tap.copies();
+            let copied = copies.execute(rows(), async {
                 assert_eq!(read(&mut tap, expected.len()).await, expected);
                 Ok(1)
             });

@@ -27,8 +27,9 @@ const ROUND_MICROS: i64 = 60_000_000;
 const BATCH_EVENTS: usize = 50;
 /// The largest record, as the gateway has it by default.
 const RECORD_LIMIT_BYTES: usize = 1 << 20;
-/// The longest data of an event: as many as a record takes with room for what surrounds them.
-const EVENT_LIMIT_BYTES: usize = RECORD_LIMIT_BYTES - (64 << 10);
+/// Longer data of an event are left out: nineteen in twenty have less than 1 kB, and the rest
+/// are snapshots.
+const USUAL_EVENT_BYTES: usize = 16 << 10;
 /// The end of the first round: 2026-10-05T00:00:00Z. Enough later rounds end in the same month.
 const FIRST_END: Timestamp = Timestamp::from_micros(1_791_158_400_000_000);
 
@@ -55,7 +56,7 @@ impl Backlog {
         duplicate_page_states: f64,
     ) -> Result<Self> {
         let all = recordings::own()?.into_iter().chain(recordings::shared()?);
-        let sessions: Vec<_> = all.filter(fits).collect();
+        let sessions: Vec<_> = all.map(of_usual_events).collect();
         let mut backlog = Self { events: 0, pages: 0, digest: 0 };
         let mut pages = BTreeSet::new();
         let mut round = 0_u32;
@@ -132,10 +133,14 @@ impl Backlog {
     }
 }
 
-/// Whether a gateway would take all of a session's events: some recordings hold whole pages in one.
-fn fits(session: &Session) -> bool {
-    let longest = session.events().map(|event| event.event_data.get().len()).max();
-    longest.is_none_or(|bytes| bytes < EVENT_LIMIT_BYTES)
+/// A session without the few events that hold a whole page: most bytes would be theirs, and what
+/// is measured would be how Postgres compresses them.
+fn of_usual_events(session: Session) -> Session {
+    let usual = |moment: &Moment| match moment {
+        Moment::Event(event) => event.event_data.get().len() <= USUAL_EVENT_BYTES,
+        Moment::Page(_) => true,
+    };
+    Session { moments: session.moments.into_iter().filter(usual).collect(), ..session }
 }
 
 /// A session as its recorder would send it: some events at a time, and the pages between them.
