@@ -32,6 +32,11 @@ pub(super) struct Setup {
     pub foreign_keys: &'static str,
 }
 
+impl Setup {
+    /// As writers are by default.
+    pub(super) const USUAL: Self = Self { lanes: 2, foreign_keys: "per-row" };
+}
+
 /// A backlog, and the rows that it must come to.
 pub(super) struct Bench<'a> {
     stack: &'a Stack,
@@ -52,8 +57,8 @@ impl<'a> Bench<'a> {
         tell: Tell<'_>,
     ) -> Result<Self> {
         // A writer makes the topics.
-        let setup = Setup { lanes: 2, foreign_keys: "per-row" };
-        writer(environment, environment.database_url(), setup).start().await?.wait_ready().await?;
+        let url = environment.database_url();
+        writer(environment, url, Setup::USUAL).start().await?.wait_ready().await?;
         let backlog = Backlog::produce(environment, events, DUPLICATE_PAGE_STATES).await?;
         tell(&format!("a backlog of {} events and {} pages", backlog.events, backlog.pages));
         let mut bench = Self {
@@ -65,7 +70,7 @@ impl<'a> Bench<'a> {
             months: Vec::new(),
         };
         let database = bench.database().await?;
-        bench.drain(&database, setup).await.context("the reference")?;
+        bench.drain(&database, Setup::USUAL).await.context("the reference")?;
         backlog.check(&database.url()).await?;
         bench.months = database.months().await?;
         bench.fingerprints = database.fingerprints().await?;

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+use super::Case;
 use super::figures::{Goal, median};
 use super::usage::Usage;
+use crate::stack::Stack;
 
 /// One measurement.
 #[derive(Clone, Debug, Serialize)]
@@ -117,6 +120,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// What a case measured on a stack.
+    ///
+    /// # Errors
+    /// See [`Environment::here`].
+    pub async fn of(case: Case, stack: &Stack, comparisons: Vec<Comparison>) -> Result<Self> {
+        let environment = Environment::here(stack).await?;
+        Ok(Self { case: case.name(), environment, comparisons })
+    }
+
     /// Whether every variant meets its goal.
     pub fn meets_goals(&self) -> bool {
         self.comparisons.iter().all(Comparison::meets_goal)
@@ -198,7 +210,7 @@ impl Environment {
     ///
     /// # Errors
     /// When `/proc` or Postgres cannot be read.
-    pub async fn here(stack: &crate::stack::Stack) -> anyhow::Result<Self> {
+    pub async fn here(stack: &Stack) -> Result<Self> {
         let read = |path: &str| std::fs::read_to_string(path);
         let field = |text: &str, name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::drain::{Bench, Setup};
 use super::figures::Goal;
-use super::report::{self, Comparison, Figure, Report};
+use super::report::{Comparison, Figure, Report};
 use super::{Case, Options, Tell};
 use crate::stack::{Environment, Ports, Stack, Tuning};
 
@@ -41,9 +41,6 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
             }
         }
     }
-    Ok(Report {
-        case: Case::WriterDrain.name(),
-        environment: report::Environment::here(&stack).await?,
-        comparisons: variants.into_iter().flatten().map(|(_, comparison)| comparison).collect(),
-    })
+    let comparisons = variants.into_iter().flatten().map(|(_, comparison)| comparison).collect();
+    Report::of(Case::WriterDrain, &stack, comparisons).await
 }

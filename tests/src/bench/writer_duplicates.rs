@@ -5,11 +5,9 @@ use anyhow::{Result, ensure};
 
 use super::drain::{Bench, Setup};
 use super::figures::Goal;
-use super::report::{self, Comparison, Figure, Report};
+use super::report::{Comparison, Figure, Report};
 use super::{Case, Options, Tell};
 use crate::stack::{Environment, Ports, Stack, Tuning};
-
-const SETUP: Setup = Setup { lanes: 2, foreign_keys: "per-row" };
 
 /// Measures both, one after the other.
 pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
@@ -23,9 +21,9 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
     for round in 1..=options.runs {
         tell(&format!("round {round} of {}", options.runs));
         let database = bench.database().await?;
-        let new = bench.drain(&database, SETUP).await?;
+        let new = bench.drain(&database, Setup::USUAL).await?;
         let bytes = database.bytes().await?;
-        let repeated = bench.drain(&database, SETUP).await?;
+        let repeated = bench.drain(&database, Setup::USUAL).await?;
         bench.check(&database).await?;
         let grown = database.bytes().await?;
         ensure!(grown <= bytes, "repeats made {bytes} bytes of tables {grown}");
@@ -33,9 +31,5 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
         rate.add(&repeated, &new);
         wal.add(&repeated, &new);
     }
-    Ok(Report {
-        case: Case::WriterDuplicates.name(),
-        environment: report::Environment::here(&stack).await?,
-        comparisons: vec![rate, wal],
-    })
+    Report::of(Case::WriterDuplicates, &stack, vec![rate, wal]).await
 }

@@ -351,6 +351,23 @@ pub async fn connect(url: &str) -> Result<Client> {
     Ok(client)
 }
 
+/// Waits until one session of that name on the client's database waits for somebody's lock.
+///
+/// # Errors
+/// When none does within `deadline`.
+pub async fn wait_blocked(sql: &Client, application: &str, deadline: Duration) -> Result<()> {
+    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND application_name = $1 AND wait_event_type = 'Lock'";
+    eventually("a session waits for a lock", deadline, async || {
+        match sql.query_one(blocked, &[&application]).await {
+            Ok(row) if row.get::<_, i64>(0) == 1 => Ok(()),
+            Ok(_) => Err("none does".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await
+}
+
 fn url(address: &str, password: &str, database: &str) -> String {
     format!("postgres://{ROLE}:{password}@{address}/{database}")
 }

@@ -227,6 +227,17 @@ impl Service {
         self.process.wait_until("it is ready", READY_WITHIN, ready).await
     }
 
+    /// Waits until it is stopped where it is.
+    ///
+    /// # Errors
+    /// When it goes on for so long.
+    pub async fn wait_frozen(&self, deadline: Duration) -> Result<()> {
+        eventually("the process is stopped", deadline, async || {
+            if self.process.is_frozen() { Ok(()) } else { Err("it runs") }
+        })
+        .await
+    }
+
     /// Waits until the sum of a metric's series with these labels satisfies `holds`.
     ///
     /// # Errors

@@ -268,11 +268,7 @@ async fn dropping_a_batch_on_revoke_is_found() -> Result<()> {
     // Once it is told that partitions go, nothing is held up any more.
     writer.set_failpoint("writer::on-revoke", "1*return(freeze)").await?;
     let _second = trial.environment.writer().start().await?;
-    eventually("partitions are to go", PATIENCE, async || match writer.process().is_frozen() {
-        true => Ok(()),
-        false => Err("the first writer goes on"),
-    })
-    .await?;
+    writer.wait_frozen(PATIENCE).await.context("partitions are to go")?;
     drop(held_up);
     writer.thaw()?;
     trial.must_find(Clause::LostAfterKafka).await

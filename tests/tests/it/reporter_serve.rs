@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tests::stack::{Environment, Service, Stack, eventually};
+use tests::stack::postgres::wait_blocked;
+use tests::stack::{Environment, Service, Stack};
 
 use crate::reporter_fixture::{DEADLINE, Fixture, GIVE_LOCK, TAKE_LOCK, figures, month_back};
 
@@ -199,16 +200,7 @@ async fn a_termination_gives_up_a_roll_up_under_way() -> Result<()> {
     let transaction = holder.transaction().await?;
     transaction.batch_execute("LOCK TABLE users").await?;
     let reporter = serve(&fixture).await?;
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                 AND application_name = 'tapedeck-reporter' AND wait_event_type = 'Lock'";
-    eventually("the roll-up waits for the table", DEADLINE, async || {
-        match fixture.client.query_one(waits, &[]).await {
-            Ok(row) if row.get::<_, i64>(0) == 1 => Ok(()),
-            Ok(_) => Err("it does not wait".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    })
-    .await?;
+    wait_blocked(&fixture.client, "tapedeck-reporter", DEADLINE).await?;
     let asked = Instant::now();
     assert!(reporter.terminate().await?.success());
     assert!(asked.elapsed() < PROMPTLY, "{:?}", asked.elapsed());

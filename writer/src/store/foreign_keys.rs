@@ -12,6 +12,8 @@
 //! Triggers are switched off by `session_replication_role`, which switches off all of them, and
 //! which a role must be granted: so it is asked for, and refused where it would do more than that.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use common::database::DatabaseOptions;
@@ -58,13 +60,9 @@ impl ForeignKeys {
         if self == Self::PerRow || plan.events().is_empty() {
             return Ok(Parents::Stand);
         }
-        let mut replay_ids: Vec<Uuid> = plan.events().iter().map(|it| it.replay_id).collect();
-        replay_ids.sort_unstable();
-        replay_ids.dedup();
-        let mut hashes: Vec<PageHash> =
-            plan.events().iter().filter_map(|it| it.webstate_hash).collect();
-        hashes.sort_unstable();
-        hashes.dedup();
+        let events = plan.events();
+        let replay_ids: BTreeSet<Uuid> = events.iter().map(|it| it.replay_id).collect();
+        let hashes: BTreeSet<PageHash> = events.iter().filter_map(|it| it.webstate_hash).collect();
         // Sorted, so that writers that meet wait in line.
         let replays_locked = replays::table
             .filter(replays::replay_id.eq_any(&replay_ids))

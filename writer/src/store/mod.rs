@@ -133,21 +133,20 @@ impl Store {
     ) -> Result<Written, WriteError> {
         let plan = Plan::new(records, selection);
         let insertion = self.choice.next();
-        let result = self.write_plan(&plan, insertion).await;
-        match &result {
+        match self.attempt(&plan, insertion).await {
             Ok(written) => {
                 self.choice.committed(written.duplicates);
                 self.metrics.insertions.with_label_values(&[insertion.label()]).inc();
+                Ok(written)
             }
-            Err(WriteError::Database { code, .. }) if self.choice.refused(*code) => {
-                return Err(WriteError::Repeated);
+            Err(WriteError::Database { code, .. }) if self.choice.refused(code) => {
+                Err(WriteError::Repeated)
             }
-            Err(_) => {}
+            Err(error) => Err(error),
         }
-        result
     }
 
-    async fn write_plan(
+    async fn attempt(
         &mut self,
         plan: &Plan<'_>,
         insertion: Insertion,

@@ -36,7 +36,7 @@ pub(super) async fn freeze(scene: &mut Scene<'_>, service: Service) -> Result<Ha
     let name = scene.standing(service).name();
     let running = scene.world.roster.get(&name)?;
     running.freeze()?;
-    wait_frozen(&running).await?;
+    running.wait_frozen(EFFECT_WITHIN).await?;
     scene.last(FROZEN_SECONDS).await;
     running.thaw()?;
     Ok(Happened::now(format!("{name} was stopped")))
@@ -61,7 +61,7 @@ pub(super) async fn hit_at(scene: &mut Scene<'_>, step: Step, blow: Blow) -> Res
     running.set_failpoint(&step.failpoint(), &actions(passes, blow)).await?;
     let hit = match blow {
         Blow::Kill => roster.wait_killed(&name, EFFECT_WITHIN).await,
-        Blow::Freeze => wait_frozen(&running).await,
+        Blow::Freeze => running.wait_frozen(EFFECT_WITHIN).await,
     };
     if hit.is_err() {
         // What was armed must not go off later, when it is nobody's fault; it may have just now.
@@ -161,13 +161,6 @@ async fn hours_off(gateway: &Running) -> Result<i64> {
     let date = chrono::DateTime::parse_from_rfc2822(date)?;
     // A request takes no half an hour: rounded.
     Ok((date.timestamp() - chrono::Utc::now().timestamp() + 1_800).div_euclid(3_600))
-}
-
-async fn wait_frozen(running: &Running) -> Result<()> {
-    eventually("the process is stopped", EFFECT_WITHIN, async || {
-        if running.process().is_frozen() { Ok(()) } else { Err("it runs") }
-    })
-    .await
 }
 
 impl Scene<'_> {

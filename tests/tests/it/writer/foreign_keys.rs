@@ -4,50 +4,45 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use common::page_hash::PageHash;
+use tests::stack::postgres::wait_blocked;
+use tests::stack::service::ServiceBuilder;
 use tests::stack::{Environment, Service, Stack, eventually};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::support::{PATIENCE, Session, feed, wait_stored};
 
-async fn set_based(environment: &Environment) -> Result<Service> {
-    let writer =
-        environment.writer().variable("TAPEDECK_FOREIGN_KEYS", "set-based").start().await?;
+fn set_based(environment: &Environment) -> ServiceBuilder<'_> {
+    environment.writer().variable("TAPEDECK_FOREIGN_KEYS", "set-based")
+}
+
+async fn started(environment: &Environment) -> Result<Service> {
+    let writer = set_based(environment).start().await?;
     writer.wait_ready().await?;
     Ok(writer)
 }
 
-/// Waits until a session of that name waits for somebody's lock.
-async fn wait_blocked(sql: &Client, application: &str) -> Result<()> {
-    eventually("a session waits for a lock", PATIENCE, async || {
-        let blocked = sql
-            .query_one(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                 AND application_name = $1 AND wait_event_type = 'Lock'",
-                &[&application],
-            )
-            .await;
-        match blocked.map(|row| row.get::<_, i64>(0)) {
-            Ok(1..) => Ok(()),
-            Ok(_) => Err("none does".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    })
-    .await
-}
-
-async fn dangling(sql: &Client) -> Result<i64> {
+/// Checks that every event has its replay and its page state.
+async fn check_parents(sql: &Client) -> Result<()> {
     let select = "SELECT count(*) FROM events LEFT JOIN replays USING (replay_id) \
                   LEFT JOIN webstates ON html_hash = webstate_hash \
                   WHERE replays.replay_id IS NULL \
                   OR webstate_hash IS NOT NULL AND html_hash IS NULL";
-    Ok(sql.query_one(select, &[]).await?.get(0))
+    let dangling: i64 = sql.query_one(select, &[]).await?.get(0);
+    assert_eq!(dangling, 0);
+    Ok(())
+}
+
+/// Waits until the writer has found a parent gone that it remembered.
+async fn wait_parent_gone(writer: &Service) -> Result<()> {
+    let (name, cause) = ("tapedeck_writer_retries_total", [("cause", "parent_gone")]);
+    writer.wait_for_metric(name, &cause, PATIENCE, |it| it >= 1.0).await.map(drop)
 }
 
 #[tokio::test]
 async fn a_parent_that_is_being_deleted_is_waited_for_and_made_again() -> Result<()> {
     let environment = Environment::new(Stack::shared().await?).await?;
-    let writer = set_based(&environment).await?;
+    let writer = started(&environment).await?;
     let (sql, deleter) = (environment.sql().await?, environment.sql().await?);
     let session = Session::new();
     feed(&environment, &[session.batch(0, &[("click", "0"); 3])]).await?;
@@ -56,21 +51,17 @@ async fn a_parent_that_is_being_deleted_is_waited_for_and_made_again() -> Result
     deleter.batch_execute("BEGIN; DELETE FROM events; DELETE FROM replays").await?;
     // The writer remembers the replay, so it does not write it.
     feed(&environment, &[session.batch(3, &[("click", "1"); 5])]).await?;
-    wait_blocked(&sql, "tapedeck-writer").await?;
+    wait_blocked(&sql, "tapedeck-writer", PATIENCE).await?;
     deleter.batch_execute("COMMIT").await?;
     wait_stored(&sql, &session, 5).await?;
-    assert_eq!(dangling(&sql).await?, 0);
-    let cause = [("cause", "parent_gone")];
-    writer
-        .wait_for_metric("tapedeck_writer_retries_total", &cause, PATIENCE, |it| it >= 1.0)
-        .await
-        .map(drop)
+    check_parents(&sql).await?;
+    wait_parent_gone(&writer).await
 }
 
 #[tokio::test]
 async fn whoever_deletes_a_parent_of_a_batch_under_way_is_refused() -> Result<()> {
     let environment = Environment::new(Stack::shared().await?).await?;
-    let writer = set_based(&environment).await?;
+    let writer = started(&environment).await?;
     let (sql, deleter) = (environment.sql().await?, environment.sql().await?);
     let (session, hash) = (Session::new(), PageHash::of(b"a page"));
     let batch = |seq| session.batch_with_pages(seq, &[("full_snapshot", "1"); 2], &[hash]);
@@ -82,13 +73,10 @@ async fn whoever_deletes_a_parent_of_a_batch_under_way_is_refused() -> Result<()
     for (number, table) in [(1_u8, "replays"), (2, "webstates")] {
         writer.set_failpoint("writer::before-database-commit", "1*return(freeze)").await?;
         feed(&environment, &[batch(u64::from(number) * 10)]).await?;
-        eventually("the writer is about to commit", PATIENCE, async || {
-            if writer.process().is_frozen() { Ok(()) } else { Err("it runs") }
-        })
-        .await?;
+        writer.wait_frozen(PATIENCE).await.context("the writer is about to commit")?;
         let delete = format!("SET application_name = 'deleter'; DELETE FROM {table}");
         let (deleted, thawed) = tokio::join!(deleter.batch_execute(&delete), async {
-            wait_blocked(&sql, "deleter").await?;
+            wait_blocked(&sql, "deleter", PATIENCE).await?;
             writer.thaw()
         });
         thawed?;
@@ -96,8 +84,7 @@ async fn whoever_deletes_a_parent_of_a_batch_under_way_is_refused() -> Result<()
         assert_eq!(refusal.code(), Some(&SqlState::FOREIGN_KEY_VIOLATION), "{table}");
         wait_stored(&sql, &session, 2 * usize::from(number)).await?;
     }
-    assert_eq!(dangling(&sql).await?, 0);
-    Ok(())
+    check_parents(&sql).await
 }
 
 #[tokio::test]
@@ -105,7 +92,7 @@ async fn no_event_dangles_whatever_is_deleted_meanwhile() -> Result<()> {
     /// Records fed while others delete.
     const RECORDS: u64 = 300;
     let environment = Environment::new(Stack::shared().await?).await?;
-    let writer = set_based(&environment).await?;
+    let writer = started(&environment).await?;
     let sessions: Vec<_> = (0..5).map(|_| Session::new()).collect();
     let pages = ["a", "b", "c"].map(|page| PageHash::of(page.as_bytes()));
     let done = AtomicBool::new(false);
@@ -149,18 +136,14 @@ async fn no_event_dangles_whatever_is_deleted_meanwhile() -> Result<()> {
     first?;
     second?;
     let sql = environment.sql().await?;
-    assert_eq!(dangling(&sql).await?, 0);
-    let cause = [("cause", "parent_gone")];
-    writer
-        .wait_for_metric("tapedeck_writer_retries_total", &cause, PATIENCE, |it| it >= 1.0)
-        .await
-        .map(drop)
+    check_parents(&sql).await?;
+    wait_parent_gone(&writer).await
 }
 
 #[tokio::test]
 async fn postgres_checks_no_row_itself() -> Result<()> {
     let environment = Environment::new(Stack::shared().await?).await?;
-    let _writer = set_based(&environment).await?;
+    let _writer = started(&environment).await?;
     let sql = environment.sql().await?;
     // Put there after the writer has looked, to see whether triggers fire.
     sql.batch_execute(REFUSING_TRIGGER).await?;
@@ -184,8 +167,7 @@ async fn it_is_refused_where_it_would_switch_off_more_than_the_two_foreign_keys(
          ALTER TABLE events ADD CONSTRAINT known FOREIGN KEY (event_type) REFERENCES types",
     )
     .await?;
-    let writer =
-        environment.writer().variable("TAPEDECK_FOREIGN_KEYS", "set-based").start().await?;
+    let writer = set_based(&environment).start().await?;
     waits_because(&writer, &["trigger refuse of events", "foreign key known of events"]).await
 }
 
@@ -202,12 +184,7 @@ async fn it_is_refused_without_the_right_to_it() -> Result<()> {
     .await?;
     let (_, server) = environment.database_url().split_once('@').context("no role is named")?;
     let url = format!("postgres://{role}:secret@{server}");
-    let writer = environment
-        .writer()
-        .variable("TAPEDECK_DATABASE_URL", url)
-        .variable("TAPEDECK_FOREIGN_KEYS", "set-based")
-        .start()
-        .await?;
+    let writer = set_based(&environment).variable("TAPEDECK_DATABASE_URL", url).start().await?;
     let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {role}");
     waits_because(&writer, &[&grant]).await?;
 
