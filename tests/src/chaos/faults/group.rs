@@ -34,8 +34,12 @@ pub(super) async fn churn(scene: &mut Scene<'_>) -> Result<Happened> {
 
 pub(super) async fn previous_writer(scene: &mut Scene<'_>) -> Result<Happened> {
     const NAME: &str = "writer-previous";
+    /// As many as the standing writers have together: it is given half of the partitions, not two
+    /// that may both be of pages.
+    const LANES: &str = "6";
     let file = scene.world.previous_writer.as_ref().context("there is no previous writer")?;
-    let writer = scene.world.roster.start(NAME, scene.world.writer().file(file)).await?;
+    let writer = scene.world.writer().file(file).variable("TAPEDECK_LANES", LANES);
+    let writer = scene.world.roster.start(NAME, writer).await?;
     let consumed = "tapedeck_writer_events_consumed_total";
     let consumed = writer.wait_for_metric(consumed, &[], 2 * EFFECT_WITHIN, |it| it > 0.0).await;
     scene.last(STAY_SECONDS).await;
