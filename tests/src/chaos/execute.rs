@@ -27,8 +27,9 @@ const ATTEMPTS: u64 = 3;
 pub(super) const FRESH: Duration = Duration::from_secs(5);
 /// How long recovery may take before the run goes on without it.
 const RECOVERY_WITHIN: Duration = Duration::from_secs(120);
-/// For so long the tables must stay fresh: the next stale probe may not be sent yet.
-const STEADY: Duration = Duration::from_millis(1_500);
+/// For so long the tables must stay fresh: longer than it takes a probe that got stuck in the last
+/// moment to count as stale.
+const STEADY: Duration = FRESH.saturating_add(Duration::from_secs(1));
 /// How often freshness is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -139,16 +140,20 @@ async fn one(stage: Stage<'_>, fault: Fault) -> Result {
 
 /// How long after a fault's end the tables are fresh again, and stay so.
 async fn recovered(freshness: &Freshness, happened: &Happened) -> Option<Duration> {
-    let end = happened.ended + RECOVERY_WITHIN;
+    let since = steadily_fresh(freshness, happened.ended + RECOVERY_WITHIN).await?;
+    Some(since.saturating_duration_since(happened.ended))
+}
+
+/// Waits until the tables are fresh and stay so; gives since when, or `None` when they are not
+/// by `end`.
+pub(super) async fn steadily_fresh(freshness: &Freshness, end: Instant) -> Option<Instant> {
     let mut fresh_since: Option<Instant> = None;
     while Instant::now() < end {
         let now = Instant::now();
         match (freshness.staleness() < FRESH, fresh_since) {
-            (true, Some(since)) if now - since >= STEADY => {
-                return Some(since.saturating_duration_since(happened.ended));
-            }
+            (true, Some(since)) if now - since >= STEADY => return Some(since),
             (true, Some(_)) => {}
-            (true, None) => fresh_since = Some(now.max(happened.ended)),
+            (true, None) => fresh_since = Some(now),
             (false, _) => fresh_since = None,
         }
         tokio::time::sleep(LOOK_INTERVAL).await;

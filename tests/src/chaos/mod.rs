@@ -239,7 +239,9 @@ async fn wait_flowing(freshness: &Freshness) -> Result<Duration> {
 
 /// Sees fresh data flow for a while; gives how long the slowest took.
 async fn still_flows(freshness: &Freshness) -> Result<Duration> {
-    wait_fresh(freshness, FRESH_WITHIN).await?;
+    execute::steadily_fresh(freshness, Instant::now() + FRESH_WITHIN)
+        .await
+        .with_context(|| format!("{} probes missing", freshness.missing()))?;
     let end = Instant::now() + WATCHED;
     let mut longest = Duration::ZERO;
     while Instant::now() < end {
