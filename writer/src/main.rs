@@ -9,6 +9,12 @@ use writer::commands::{self, DeadLettersCommand};
 use writer::options::{Cli, Command};
 use writer::{migrate, run};
 
+/// The system's allocator keeps much of what batches leave behind, spread over its arenas. Kafka's
+/// client keeps to the system's: with this one in its place, libraries that come before all others
+/// (`LD_PRELOAD`) hang.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() {
     let cli: Cli = options::parse();
     logging::init(&cli.logging);

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use common::failpoint;
 use common::time::Timestamp;
@@ -19,6 +20,10 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::metrics::WriterMetrics;
+
+/// The state of a client that is not in a group
+/// (<https://github.com/confluentinc/librdkafka/blob/master/STATISTICS.md>, `cgrp.join_state`).
+const NO_MEMBER: &str = "init";
 
 /// A change of the lane's partitions that the loop has yet to carry out.
 #[derive(Debug)]
@@ -38,6 +43,8 @@ pub(super) struct LaneContext {
     /// By topic and partition: when the newest record written was appended to Kafka.
     written_until: Mutex<HashMap<(String, i32), Timestamp>>,
     closing: AtomicBool,
+    /// What the client last reported of its membership, and when.
+    membership: Mutex<Option<(String, Instant)>>,
 }
 
 impl LaneContext {
@@ -47,7 +54,16 @@ impl LaneContext {
             rebalances: Mutex::default(),
             written_until: Mutex::default(),
             closing: AtomicBool::new(false),
+            membership: Mutex::default(),
         }
+    }
+
+    /// Whether the client has reported since then that it is no member of its group and does not
+    /// become one.
+    pub(super) fn has_left_since(&self, then: Instant) -> bool {
+        lock(&self.membership)
+            .as_ref()
+            .is_some_and(|(state, reported_at)| *reported_at > then && state == NO_MEMBER)
     }
 
     /// The oldest change not yet carried out.
@@ -93,6 +109,9 @@ impl LaneContext {
 
 impl ClientContext for LaneContext {
     fn stats(&self, statistics: Statistics) {
+        if let Some(group) = statistics.cgrp {
+            *lock(&self.membership) = Some((group.join_state, Instant::now()));
+        }
         for topic in statistics.topics.values() {
             // Partition -1 is the client's own for what has no partition yet.
             for partition in topic.partitions.values().filter(|it| it.partition >= 0) {

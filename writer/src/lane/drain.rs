@@ -10,7 +10,8 @@ use super::context::{Rebalance, assign};
 use super::{Ended, Lane, LaneError, ROUND};
 use crate::batch::CloseReason;
 
-/// How often a lane that has finished looks whether its siblings have.
+/// How often a lane that has finished looks whether its siblings have, and then whether it has
+/// left its group.
 const SIBLING_ROUND: Duration = Duration::from_millis(10);
 
 impl Lane {
@@ -91,6 +92,12 @@ impl Lane {
         // Closing alone does not leave the group when no partition is held: the others would wait
         // for this member until its session times out.
         self.consumer.unsubscribe();
+        // In the middle of a rebalance the client puts that off, and forgets it when closed.
+        let unsubscribed = Instant::now();
+        while !self.consumer.context().has_left_since(unsubscribed) && Instant::now() < deadline {
+            self.parts.health.tick();
+            self.poll(SIBLING_ROUND)?;
+        }
         self.parts.accounts.give_back(self.building.retain(|_| false));
         self.commits.close(deadline);
         Ok(if drained || self.halted { Ended::Drained } else { Ended::GivenUp })

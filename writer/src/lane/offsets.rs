@@ -1,6 +1,8 @@
 //! Where a partition begins, decided by us and never by Kafka's client, which would skip or
 //! repeat without telling.
 
+use std::collections::BTreeSet;
+
 use common::kafka::BROKER_QUESTION_TIMEOUT;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
@@ -91,6 +93,7 @@ pub(super) fn starts(
         return Ok(starts);
     }
     let committed = consumer.committed_offsets(partitions.clone(), BROKER_QUESTION_TIMEOUT)?;
+    let mut without_answer = BTreeSet::new();
     for element in committed.elements() {
         let (topic, partition) = (element.topic(), element.partition());
         // Else an error would pass for "nothing committed", and all be read again.
@@ -101,6 +104,7 @@ pub(super) fn starts(
             Ok(watermarks) => watermarks,
             Err(error) => {
                 tracing::warn!(%error, topic, partition, "cannot find where it begins for now");
+                without_answer.insert(topic.to_owned());
                 continue;
             }
         };
@@ -112,7 +116,19 @@ pub(super) fn starts(
         start.tell(topic, partition, metrics);
         starts.add_partition_offset(topic, partition, Offset::Offset(start.offset()))?;
     }
+    learn_leaders(consumer, &without_answer);
     Ok(starts)
+}
+
+/// Has the client ask who leads the topics' partitions, for the next attempt. By itself it takes
+/// what it heard last (that there is no leader, or one whose broker is gone) for final, until it
+/// refreshes all it knows: minutes later.
+fn learn_leaders(consumer: &BaseConsumer<LaneContext>, topics: &BTreeSet<String>) {
+    for topic in topics {
+        if let Err(error) = consumer.fetch_metadata(Some(topic), BROKER_QUESTION_TIMEOUT) {
+            tracing::warn!(%error, topic, "cannot ask for leaders for now");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ async fn a_lane_without_partitions_leaves_its_group_when_it_stops() -> Result<()
         }
     })
     .await
+    .with_context(|| writer.log())
 }
 
 #[tokio::test]
