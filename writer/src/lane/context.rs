@@ -147,7 +147,10 @@ impl ConsumerContext for LaneContext {
         if self.closing.load(Ordering::Acquire) {
             let answered = match assigned {
                 true => assign(consumer, &TopicPartitionList::new()),
-                false => unassign(consumer, partitions),
+                // Some may have been let go already; the client refuses those.
+                false => {
+                    still_held(consumer, partitions).and_then(|held| unassign(consumer, &held))
+                }
             };
             if let Err(error) = answered {
                 tracing::warn!(%error, "cannot answer a rebalance while leaving");
@@ -166,6 +169,22 @@ impl ConsumerContext for LaneContext {
             Rebalance::Revoke(partitions)
         });
     }
+}
+
+/// Those of the partitions that the consumer has.
+fn still_held(
+    consumer: &BaseConsumer<LaneContext>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<TopicPartitionList> {
+    let assigned = consumer.assignment()?;
+    let mut held = TopicPartitionList::new();
+    for element in partitions.elements() {
+        let (topic, partition) = (element.topic(), element.partition());
+        if assigned.find_partition(topic, partition).is_some() {
+            held.add_partition(topic, partition);
+        }
+    }
+    Ok(held)
 }
 
 /// Lets partitions go, as the group's protocol wants it.

@@ -14,6 +14,11 @@ use crate::batch::CloseReason;
 /// left its group.
 const SIBLING_ROUND: Duration = Duration::from_millis(10);
 
+/// How long to wait for the client to have left: a rebalance under way may take the others a
+/// heartbeat. Without, the group waits for this member's session to time out, which costs nothing
+/// but time.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
 impl Lane {
     /// Settles all that is held and has its offsets committed, as far as the deadline allows.
     pub(super) fn finish(&mut self, deadline: Instant) -> Result<(), LaneError> {
@@ -94,7 +99,9 @@ impl Lane {
         self.consumer.unsubscribe();
         // In the middle of a rebalance the client puts that off, and forgets it when closed.
         let unsubscribed = Instant::now();
-        while !self.consumer.context().has_left_since(unsubscribed) && Instant::now() < deadline {
+        let leave_until = deadline.min(unsubscribed + LEAVE_WITHIN);
+        while !self.consumer.context().has_left_since(unsubscribed) && Instant::now() < leave_until
+        {
             self.parts.health.tick();
             self.poll(SIBLING_ROUND)?;
         }
