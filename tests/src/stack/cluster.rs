@@ -67,6 +67,18 @@ pub struct Listeners {
     pub clients: Vec<Listener>,
 }
 
+impl Listeners {
+    /// No ways for clients but the one for questions, and a direct one between brokers.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn between_brokers() -> Result<Self> {
+        let port = free_port()?;
+        let internal = Listener { name: "INTERNAL", port, advertised: address(port) };
+        Ok(Self { internal, clients: Vec::new() })
+    }
+}
+
 /// One broker of the cluster.
 #[derive(Debug)]
 pub struct Broker {
@@ -126,6 +138,17 @@ impl Cluster {
         &self.brokers
     }
 
+    /// The broker that leads a partition, if one does.
+    ///
+    /// # Errors
+    /// When no broker answers, or none knows the partition.
+    pub async fn leader(&self, topic: &str, number: i32) -> Result<Option<&Broker>> {
+        let (partitions, _) = self.known().await?;
+        let partition = partitions.iter().find(|it| it.topic == topic && it.number == number);
+        let leader = partition.context("no such partition")?.leader;
+        Ok(self.brokers.iter().find(|it| i32::try_from(it.id) == Ok(leader)))
+    }
+
     /// Waits until every replica of every partition is in sync.
     ///
     /// # Errors
@@ -183,7 +206,15 @@ impl Cluster {
         Ok(after.iter().filter(|(key, leader)| before.get(key) != Some(leader)).count())
     }
 
+    /// All partitions, told while no broker is missing.
     async fn partitions(&self) -> Result<Vec<Partition>> {
+        let (partitions, brokers) = self.known().await?;
+        ensure!(brokers == BROKERS, "a broker is missing");
+        Ok(partitions)
+    }
+
+    /// All partitions, and how many brokers there are.
+    async fn known(&self) -> Result<(Vec<Partition>, usize)> {
         let servers = self.brokers();
         tokio::task::spawn_blocking(move || {
             let client: BaseConsumer =
@@ -198,9 +229,7 @@ impl Cluster {
                     in_sync: partition.isr().len(),
                 })
             });
-            let partitions: Vec<_> = partitions.collect();
-            ensure!(metadata.brokers().len() == BROKERS, "a broker is missing");
-            Ok(partitions)
+            Ok((partitions.collect(), metadata.brokers().len()))
         })
         .await?
     }

@@ -227,6 +227,15 @@ impl Service {
         self.process.wait_until("it is ready", READY_WITHIN, ready).await
     }
 
+    /// Waits until its log contains a text.
+    ///
+    /// # Errors
+    /// When it does not within `deadline`, or the service ends before.
+    pub async fn wait_logged(&self, text: &str, deadline: Duration) -> Result<()> {
+        let logged = async || self.log().contains(text).then_some(());
+        self.process.wait_until(&format!("it logs {text:?}"), deadline, logged).await
+    }
+
     /// Waits until it is stopped where it is.
     ///
     /// # Errors

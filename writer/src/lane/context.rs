@@ -43,8 +43,8 @@ pub(super) struct LaneContext {
     /// By topic and partition: when the newest record written was appended to Kafka.
     written_until: Mutex<HashMap<(String, i32), Timestamp>>,
     closing: AtomicBool,
-    /// What the client last reported of its membership, and when.
-    membership: Mutex<Option<(String, Instant)>>,
+    /// When the client last reported that it is no member of its group, if it did so last.
+    outside_at: Mutex<Option<Instant>>,
 }
 
 impl LaneContext {
@@ -54,16 +54,14 @@ impl LaneContext {
             rebalances: Mutex::default(),
             written_until: Mutex::default(),
             closing: AtomicBool::new(false),
-            membership: Mutex::default(),
+            outside_at: Mutex::default(),
         }
     }
 
     /// Whether the client has reported since then that it is no member of its group and does not
     /// become one.
     pub(super) fn has_left_since(&self, then: Instant) -> bool {
-        lock(&self.membership)
-            .as_ref()
-            .is_some_and(|(state, reported_at)| *reported_at > then && state == NO_MEMBER)
+        lock(&self.outside_at).is_some_and(|reported_at| reported_at > then)
     }
 
     /// The oldest change not yet carried out.
@@ -109,9 +107,8 @@ impl LaneContext {
 
 impl ClientContext for LaneContext {
     fn stats(&self, statistics: Statistics) {
-        if let Some(group) = statistics.cgrp {
-            *lock(&self.membership) = Some((group.join_state, Instant::now()));
-        }
+        let outside = statistics.cgrp.is_some_and(|group| group.join_state == NO_MEMBER);
+        *lock(&self.outside_at) = outside.then(Instant::now);
         for topic in statistics.topics.values() {
             // Partition -1 is the client's own for what has no partition yet.
             for partition in topic.partitions.values().filter(|it| it.partition >= 0) {
@@ -147,10 +144,7 @@ impl ConsumerContext for LaneContext {
         if self.closing.load(Ordering::Acquire) {
             let answered = match assigned {
                 true => assign(consumer, &TopicPartitionList::new()),
-                // Some may have been let go already; the client refuses those.
-                false => {
-                    still_held(consumer, partitions).and_then(|held| unassign(consumer, &held))
-                }
+                false => unassign(consumer, partitions).map(drop),
             };
             if let Err(error) = answered {
                 tracing::warn!(%error, "cannot answer a rebalance while leaving");
@@ -171,11 +165,13 @@ impl ConsumerContext for LaneContext {
     }
 }
 
-/// Those of the partitions that the consumer has.
-fn still_held(
+/// Lets those of the partitions go that are held, as the group's protocol wants it; gives how many
+/// they were.
+pub(super) fn unassign(
     consumer: &BaseConsumer<LaneContext>,
     partitions: &TopicPartitionList,
-) -> KafkaResult<TopicPartitionList> {
+) -> KafkaResult<usize> {
+    // Those never taken on, or gone already, cannot be let go, and would spoil the list.
     let assigned = consumer.assignment()?;
     let mut held = TopicPartitionList::new();
     for element in partitions.elements() {
@@ -184,20 +180,19 @@ fn still_held(
             held.add_partition(topic, partition);
         }
     }
-    Ok(held)
-}
-
-/// Lets partitions go, as the group's protocol wants it.
-pub(super) fn unassign(
-    consumer: &BaseConsumer<LaneContext>,
-    partitions: &TopicPartitionList,
-) -> KafkaResult<()> {
-    match consumer.rebalance_protocol() {
-        rdkafka::consumer::RebalanceProtocol::Cooperative => {
-            consumer.incremental_unassign(partitions)
-        }
-        _ => consumer.unassign(),
+    // Kafka's client keeps a pause beyond the assignment: a partition that came back would never be
+    // fetched.
+    if held.count() > 0
+        && let Err(error) = consumer.resume(&held)
+    {
+        tracing::warn!(%error, "cannot resume partitions that go");
     }
+    // Also when there are none: the group waits for the answer.
+    match consumer.rebalance_protocol() {
+        rdkafka::consumer::RebalanceProtocol::Cooperative => consumer.incremental_unassign(&held),
+        _ => consumer.unassign(),
+    }?;
+    Ok(held.count())
 }
 
 /// Takes partitions on, as the group's protocol wants it.

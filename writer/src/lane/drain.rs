@@ -10,13 +10,11 @@ use super::context::{Rebalance, assign};
 use super::{Ended, Lane, LaneError, ROUND};
 use crate::batch::CloseReason;
 
-/// How often a lane that has finished looks whether its siblings have, and then whether it has
-/// left its group.
-const SIBLING_ROUND: Duration = Duration::from_millis(10);
+/// How often a lane that has finished looks whether it may go on leaving.
+const LEAVING_ROUND: Duration = Duration::from_millis(10);
 
-/// How long to wait for the client to have left: a rebalance under way may take the others a
-/// heartbeat. Without, the group waits for this member's session to time out, which costs nothing
-/// but time.
+/// How long to wait until the client has left: a rebalance under way takes the other members a
+/// heartbeat to notice. After that, the group waits for this member's session to time out.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
 impl Lane {
@@ -88,10 +86,7 @@ impl Lane {
     /// rebalance, in which they could not commit.
     pub(super) fn leave(mut self, deadline: Instant) -> Result<Ended, LaneError> {
         let drained = self.building.is_empty() && self.commits.done();
-        while self.parts.unfinished.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-            self.parts.health.tick();
-            self.poll(SIBLING_ROUND)?;
-        }
+        self.poll_until(deadline, |lane| lane.parts.unfinished.load(Ordering::Acquire) == 0)?;
         let all = self.names.partitions(&self.consumer.assignment()?);
         self.let_go(&all, "revoked");
         // Closing alone does not leave the group when no partition is held: the others would wait
@@ -99,14 +94,24 @@ impl Lane {
         self.consumer.unsubscribe();
         // In the middle of a rebalance the client puts that off, and forgets it when closed.
         let unsubscribed = Instant::now();
-        let leave_until = deadline.min(unsubscribed + LEAVE_WITHIN);
-        while !self.consumer.context().has_left_since(unsubscribed) && Instant::now() < leave_until
-        {
-            self.parts.health.tick();
-            self.poll(SIBLING_ROUND)?;
-        }
+        self.poll_until(deadline.min(unsubscribed + LEAVE_WITHIN), |lane| {
+            lane.consumer.context().has_left_since(unsubscribed)
+        })?;
         self.parts.accounts.give_back(self.building.retain(|_| false));
         self.commits.close(deadline);
         Ok(if drained || self.halted { Ended::Drained } else { Ended::GivenUp })
+    }
+
+    /// Answers the group until something has come about, or the deadline passed.
+    fn poll_until(
+        &mut self,
+        deadline: Instant,
+        come_about: impl Fn(&Self) -> bool,
+    ) -> Result<(), LaneError> {
+        while !come_about(self) && Instant::now() < deadline {
+            self.parts.health.tick();
+            self.poll(LEAVING_ROUND)?;
+        }
+        Ok(())
     }
 }

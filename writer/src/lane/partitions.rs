@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use common::failpoint;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaResult;
 
 use super::context::{Rebalance, assign, unassign};
 use super::{Lane, LaneError, offsets};
@@ -87,7 +86,7 @@ impl Lane {
         }
         self.finish(Instant::now() + self.parts.options.revoke_timeout())?;
         let partitions = self.names.partitions(&self.consumer.assignment()?);
-        let count = self.unassign(&partitions)?;
+        let count = unassign(&self.consumer, &self.names.list(&partitions))?;
         self.count_partitions("revoked", count);
         self.await_placing(partitions);
         Ok(())
@@ -96,23 +95,6 @@ impl Lane {
     fn await_placing(&mut self, partitions: BTreeSet<Partition>) {
         self.unplaced.extend(partitions);
         self.place_at = Some(Instant::now());
-    }
-
-    /// Lets those of the partitions go that are held; gives how many they were.
-    fn unassign(&self, partitions: &BTreeSet<Partition>) -> KafkaResult<usize> {
-        // Those that were never taken on cannot be let go, and would spoil the list.
-        let ours = self.names.partitions(&self.consumer.assignment()?);
-        let held = self.names.list(partitions.intersection(&ours));
-        // Kafka's client keeps a pause beyond the assignment: a partition that came back would
-        // never be fetched.
-        if held.count() > 0
-            && let Err(error) = self.consumer.resume(&held)
-        {
-            tracing::warn!(%error, "cannot resume partitions that go");
-        }
-        // Also when there are none: the group waits for the answer.
-        unassign(&self.consumer, &held)?;
-        Ok(held.count())
     }
 
     /// Drops what is held of partitions that go, and lets them go.
@@ -128,8 +110,9 @@ impl Lane {
             self.note_stopped(-fewer);
         }
         self.unplaced.retain(|partition| !partitions.contains(partition));
-        self.consumer.context().forget_lag(&self.names.list(partitions));
-        match self.unassign(partitions) {
+        let list = self.names.list(partitions);
+        self.consumer.context().forget_lag(&list);
+        match unassign(&self.consumer, &list) {
             Ok(count) => self.count_partitions(change, count),
             Err(error) => tracing::warn!(%error, "cannot let partitions go"),
         }

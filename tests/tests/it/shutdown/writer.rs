@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use tests::stack::{Environment, Kafka, Postgres, Service, Stack, eventually};
+use tests::stack::{Environment, Kafka, Postgres, Service, Stack};
 
 use super::{AT_ONCE, PATIENCE, begin_draining, ends_undrained};
 use crate::writer::support::{Session, feed, reaches, wait_stored};
@@ -112,13 +112,7 @@ async fn a_deadline_passes_also_while_a_rebalance_waits_for_postgres() -> Result
     let joining = it.environment.writer();
     let joined =
         joining.variable("TAPEDECK_DATABASE_URL", elsewhere.database_url()).start().await?;
-    eventually("the first finishes what it holds", PATIENCE, async || {
-        match it.writer.log().contains("partitions are to go") {
-            true => Ok(()),
-            false => Err("not yet"),
-        }
-    })
-    .await?;
+    it.writer.wait_logged("partitions are to go", PATIENCE).await?;
     joined.kill()?;
     ends_undrained(&it.writer, Signal::SIGTERM, DRAIN_TIMEOUT + AT_ONCE).await?;
     it.postgres.thaw()?;

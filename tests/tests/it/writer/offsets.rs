@@ -1,15 +1,11 @@
 //! Where reading begins, and that nothing is skipped without a word.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use common::event_id;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tests::stack::cluster::{Cluster, Listener, Listeners};
-use tests::stack::ports::free_port;
+use tests::stack::cluster::{Cluster, Listeners};
 use tests::stack::{Environment, Folder, Stack, eventually};
 use tokio_postgres::Client;
 
@@ -75,7 +71,8 @@ async fn a_position_that_retention_overtakes_is_moved_while_running() -> Result<
 #[tokio::test]
 async fn a_partition_without_a_leader_is_consumed_once_it_has_one() -> Result<()> {
     let folder = Folder::create()?;
-    let listeners = [listeners()?, listeners()?, listeners()?];
+    let undisturbed = Listeners::between_brokers;
+    let listeners = [undisturbed()?, undisturbed()?, undisturbed()?];
     let cluster = Cluster::start(folder.path(), &listeners).await?;
     let database = Stack::shared().await?.postgres().create_database("leaderless").await?;
     let environment = Environment::at(&folder, cluster.brokers(), database).await?;
@@ -87,12 +84,11 @@ async fn a_partition_without_a_leader_is_consumed_once_it_has_one() -> Result<()
     feed(&environment, &[session.batch(0, &[("click", "0")])]).await?;
     let topic = environment.topic("replay-events");
     let partition = environment.records().read_all(&topic).await?[0].partition;
-    let leader = leader(environment.brokers(), &topic, partition).await?;
-    let leader = cluster.all().iter().find(|it| Some(it.id) == leader).context("no leader")?;
+    let leader = cluster.leader(&topic, partition).await?.context("no leader")?;
 
     leader.process().kill()?;
     eventually("the partition has no leader", PATIENCE, async || {
-        match self::leader(environment.brokers(), &topic, partition).await {
+        match cluster.leader(&topic, partition).await {
             Ok(None) => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -104,38 +100,9 @@ async fn a_partition_without_a_leader_is_consumed_once_it_has_one() -> Result<()
         brokers.filter(|(_, it)| it.id != leader.id).map(|(address, _)| address).collect();
     let next =
         environment.writer().variable("TAPEDECK_KAFKA_BROKERS", others.join(",")).start().await?;
-    eventually("the writer has looked for it", PATIENCE, async || {
-        match next.log().contains("cannot find where it begins") {
-            true => Ok(()),
-            false => Err("not yet"),
-        }
-    })
-    .await?;
+    next.wait_logged("cannot find where it begins", PATIENCE).await?;
     leader.restart().await?;
     wait_stored(&environment.sql().await?, &session, 1).await.with_context(|| next.log())
-}
-
-/// Between brokers; clients take the way that is there for questions.
-fn listeners() -> Result<Listeners> {
-    let port = free_port()?;
-    let internal = Listener { name: "INTERNAL", port, advertised: format!("127.0.0.1:{port}") };
-    Ok(Listeners { internal, clients: Vec::new() })
-}
-
-/// The broker that leads a partition, if one does.
-async fn leader(brokers: &str, topic: &str, partition: i32) -> Result<Option<usize>> {
-    const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
-    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
-    tokio::task::spawn_blocking(move || {
-        let client: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", brokers).create()?;
-        let metadata = client.fetch_metadata(Some(&topic), QUESTION_TIMEOUT)?;
-        let partitions = metadata.topics().first().context("no such topic")?.partitions();
-        let found = partitions.iter().find(|it| it.id() == partition);
-        // No leader is -1.
-        Ok(usize::try_from(found.context("no such partition")?.leader()).ok())
-    })
-    .await?
 }
 
 async fn wait_stored_newest(sql: &Client, session: &Session) -> Result<()> {

@@ -76,13 +76,7 @@ async fn a_writer_stopped_in_the_middle_of_a_rebalance_leaves_promptly() -> Resu
     // Stopped sooner or later after its lanes began to join.
     for pause_ms in [0, 20, 50, 100, 200, 400] {
         let passing = environment.writer().start().await?;
-        eventually("its lanes begin", PATIENCE, async || {
-            match passing.log().contains("\"consuming\"") {
-                true => Ok(()),
-                false => Err("not yet"),
-            }
-        })
-        .await?;
+        passing.wait_logged("\"consuming\"", PATIENCE).await?;
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         let stopped = tokio::time::timeout(Duration::from_secs(20), passing.terminate()).await;
         ensure!(stopped.is_ok_and(|it| it.is_ok_and(|it| it.success())), "{}", passing.log());
