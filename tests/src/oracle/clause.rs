@@ -36,6 +36,8 @@ pub enum Clause {
     StatementUnexpected,
     /// A record of a topic cannot be read, though nobody has put it there who meant it not to be.
     Unreadable,
+    /// A batch's record is not keyed by its replay: batches of one replay are not in one partition.
+    Misplaced,
     /// A record that must be in the dead letters is not.
     LetterMissing,
     /// A dead letter is not the record that it says it is.
@@ -63,7 +65,7 @@ pub enum Clause {
 
 impl Clause {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::LostBeforeKafka,
         Self::LostAfterKafka,
         Self::Stranded,
@@ -79,6 +81,7 @@ impl Clause {
         Self::StatementMissing,
         Self::StatementUnexpected,
         Self::Unreadable,
+        Self::Misplaced,
         Self::LetterMissing,
         Self::LetterChanged,
         Self::LetterMisnamed,
@@ -110,6 +113,7 @@ impl Clause {
             Self::StatementMissing => "statements missing in Kafka",
             Self::StatementUnexpected => "unexpected statements in Kafka",
             Self::Unreadable => "records of gateways unreadable",
+            Self::Misplaced => "records not keyed by their replay",
             Self::LetterMissing => "dead letters missing",
             Self::LetterChanged => "dead letters changed",
             Self::LetterMisnamed => "dead letters naming other events",

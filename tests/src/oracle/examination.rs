@@ -59,6 +59,12 @@ impl Examination {
             Err(error) => return self.unreadable(Topic::Events, &record, &error.to_string()),
         };
         let Self { claims: Claims { events, heads, pages, .. }, verdict, .. } = self;
+        let replay_id = batch.replay.replay_id;
+        if record.key != replay_id.to_string().as_bytes() {
+            verdict.add(Clause::Misplaced, || {
+                format!("{replay_id} under the key {}", String::from_utf8_lossy(&record.key))
+            });
+        }
         heads.in_kafka(&batch.replay, batch.as_of, verdict);
         for sighting in &batch.webstates {
             pages.sighting_in_kafka(sighting, verdict);
@@ -70,7 +76,7 @@ impl Examination {
                 unwritable.push(place);
             }
             let digest = EventDigest::of(
-                batch.replay.replay_id,
+                replay_id,
                 event.timestamp,
                 event.event_type,
                 event.event_data,

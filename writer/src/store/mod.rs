@@ -1,10 +1,10 @@
 //! One transaction a batch: users, replays, page states, events, each sorted by key.
 //!
 //! [`plan`] decides what the rows should become, without I/O; [`known`] remembers what is stored,
-//! so that a batch touches only what is new; [`statements`] are the upserts; [`emails`] derives
-//! `users.email`; [`insertion`] chooses how events are inserted, and [`foreign_keys`] makes sure of
-//! their parents; [`partitions`] makes months. [`Store::write`] puts them together and is the one
-//! seam through which rows reach Postgres.
+//! so that a batch touches only what is new; [`statements`] are the upserts, and carry rows in
+//! [`portions`]; [`emails`] derives `users.email`; [`insertion`] chooses how events are inserted,
+//! and [`foreign_keys`] makes sure of their parents; [`partitions`] makes months. [`Store::write`]
+//! puts them together and is the one seam through which rows reach Postgres.
 
 mod emails;
 pub mod foreign_keys;
@@ -12,6 +12,7 @@ pub mod insertion;
 mod known;
 mod partitions;
 pub mod plan;
+mod portions;
 mod read;
 pub mod statements;
 

@@ -18,6 +18,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::plan::{Plan, PlannedEvent};
+use super::portions::in_portions;
 use crate::merge::{Dated, ReplayState, UserState, WebstateState};
 
 /// Bytes known to be the text, or the JSON text, that their column takes: no copy, no parsing.
@@ -212,16 +213,17 @@ pub(super) async fn upsert_webstates<'a>(
     webstates: &[(PageHash, WebstateState)],
     new_page: impl Fn(&PageHash) -> Option<&'a [u8]>,
 ) -> QueryResult<()> {
-    if webstates.is_empty() {
-        return Ok(());
+    let content = |(hash, _): &(PageHash, WebstateState)| new_page(hash).map_or(0, <[u8]>::len);
+    for webstates in in_portions(webstates, content) {
+        let mut rows = UpsertWebstates::default();
+        for (hash, state) in webstates {
+            rows.html_hash.push(*hash);
+            rows.html_content.push(new_page(hash));
+            rows.captured_at.push(state.captured_at);
+        }
+        rows.execute(connection).await?;
     }
-    let mut rows = UpsertWebstates::default();
-    for (hash, state) in webstates {
-        rows.html_hash.push(*hash);
-        rows.html_content.push(new_page(hash));
-        rows.captured_at.push(state.captured_at);
-    }
-    rows.execute(connection).await.map(drop)
+    Ok(())
 }
 
 /// Inserts events once; returns how many were new.
@@ -229,19 +231,20 @@ pub(super) async fn insert_events(
     connection: &mut AsyncPgConnection,
     plan: &Plan<'_>,
 ) -> QueryResult<u64> {
-    if plan.events().is_empty() {
-        return Ok(0);
+    let mut new = 0;
+    for events in in_portions(plan.events(), PlannedEvent::bytes) {
+        let mut rows = InsertEvents::default();
+        for event in events {
+            rows.event_id.push(event.event_id);
+            rows.replay_id.push(event.replay_id);
+            rows.timestamp.push(event.timestamp);
+            rows.event_type.push(Bytes(event.event_type));
+            rows.event_data.push(Bytes(event.event_data));
+            rows.webstate_hash.push(event.webstate_hash);
+        }
+        new += rows.execute(connection).await? as u64;
     }
-    let mut rows = InsertEvents::default();
-    for event in plan.events() {
-        rows.event_id.push(event.event_id);
-        rows.replay_id.push(event.replay_id);
-        rows.timestamp.push(event.timestamp);
-        rows.event_type.push(Bytes(event.event_type));
-        rows.event_data.push(Bytes(event.event_data));
-        rows.webstate_hash.push(event.webstate_hash);
-    }
-    rows.execute(connection).await.map(|count| count as u64)
+    Ok(new)
 }
 
 /// Inserts events that are all new; returns how many.

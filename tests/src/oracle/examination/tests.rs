@@ -59,6 +59,7 @@ fn no_clause_is_blind() {
         |it| it.batches.push(Record { offset: 99, ..bad_record() }),
         &[Clause::Unreadable, Clause::LetterMissing],
     );
+    check(|it| it.batches[ARRIVED].key = b"another".to_vec(), &[Clause::Misplaced]);
     check(|it| drop(it.letters.pop()), &[Clause::LetterMissing]);
     check(|it| it.letters[0].key.push(b'x'), &[Clause::LetterChanged]);
     check(|it| it.letters[0].headers.pop().map_or((), drop), &[Clause::LetterMisnamed]);
