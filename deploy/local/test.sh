@@ -52,7 +52,6 @@ step tests
 host=$(rustc --version --verbose | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export "CARGO_TARGET_${host}_RUNNER=env RUSTC_BOOTSTRAP=1"
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
 times=$scratch/times
 passed=true
 cargo test --workspace --lib --bins --tests --features "$TESTED_FEATURES" --no-fail-fast -- \
@@ -77,7 +76,8 @@ sed -n 's/^test \(.*\) \.\.\. .*<\([0-9.]*\)s>$/\2 s\t\1/p' "$times" | sort -rn 
 # The end of each test program that has tests.
 grep '^test result:' "$times" | grep -v ' 0 passed; 0 failed; 0 ignored' || true
 if ! $passed; then
-    echo "FAILED"
+    echo "FAILED; what was written down is in $scratch"
     exit 1
 fi
+rm -rf "$scratch"
 echo "all checks passed"

@@ -172,9 +172,7 @@ impl Settler {
                 continue;
             }
             self.health.database_failed(&error);
-            if failure != Failure::Crossed {
-                pause(&mut pauses).await;
-            }
+            pause(&mut pauses).await;
         }
     }
 

@@ -17,9 +17,9 @@ pub(super) enum Asked {
     Nothing,
     /// SIGKILL.
     Kill,
-    /// SIGTERM; whether something that it depends on was out at the time.
+    /// SIGTERM.
     Drain {
-        /// Kafka, Postgres or the network.
+        /// Whether something that it depends on was out at the time.
         outage: bool,
     },
 }

@@ -39,10 +39,29 @@ pub(super) struct Result {
     /// Which one.
     pub fault: Fault,
     /// What shows that it happened, or why it did not.
-    pub happened: std::result::Result<Happened, String>,
+    pub happened: std::result::Result<Happened, NotShown>,
     /// From the end of its cause until the tables were fresh again; `None` if they were not in
     /// time. Only where no other fault was on.
     pub recovery: Option<Option<Duration>>,
+}
+
+/// Why a fault cannot be shown to have happened.
+#[derive(Clone, Debug)]
+pub(super) enum NotShown {
+    /// What others did at the time kept it from happening, or it was not seen.
+    Error(String),
+    /// It was not over in time: something hangs.
+    Stuck,
+}
+
+impl fmt::Display for NotShown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The rest is the end of a log.
+            Self::Error(error) => formatter.write_str(error.lines().next().unwrap_or_default()),
+            Self::Stuck => write!(formatter, "not over within {FAULT_TIMEOUT:?}"),
+        }
+    }
 }
 
 impl fmt::Display for Result {
@@ -50,11 +69,11 @@ impl fmt::Display for Result {
         let Self { fault, happened, recovery } = self;
         write!(formatter, "{fault}: ")?;
         match happened {
-            Ok(happened) => write!(formatter, "{}", happened.proof)?,
-            // The rest is the end of a log.
-            Err(error) => {
-                write!(formatter, "DID NOT HAPPEN: {}", error.lines().next().unwrap_or_default())?;
+            Ok(Happened { proof, healed: Ok(()), .. }) => write!(formatter, "{proof}")?,
+            Ok(Happened { proof, healed: Err(error), .. }) => {
+                write!(formatter, "{proof}; NOT HEALED: {error}")?;
             }
+            Err(error) => write!(formatter, "DID NOT HAPPEN: {error}")?,
         }
         match recovery {
             Some(Some(time)) => write!(formatter, "; fresh after {:.1} s", time.as_secs_f64()),
@@ -124,13 +143,14 @@ async fn one(stage: Stage<'_>, fault: Fault) -> Result {
         let scene = Scene::new(&fault, attempt, world, ledger, tracks, duration_scale);
         let happening = faults::happen(fault.kind, scene);
         let happened = match tokio::time::timeout(FAULT_TIMEOUT, happening).await {
-            Ok(happened) => happened.map_err(|error| format!("{error:#}")),
-            Err(_) => Err(format!("not over within {FAULT_TIMEOUT:?}")),
+            Ok(happened) => happened.map_err(|error| NotShown::Error(format!("{error:#}"))),
+            Err(_) => Err(NotShown::Stuck),
         };
         if happened.is_err() {
             supervise::revive_all(world, &fault.tracks(), asked).await;
         }
-        if happened.is_ok() || attempt == ATTEMPTS {
+        let over = matches!(happened, Ok(_) | Err(NotShown::Stuck));
+        if over || attempt == ATTEMPTS {
             break happened;
         }
         attempt += 1;

@@ -1,17 +1,25 @@
 //! Everything that keeps a run from being clean.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::execute::Result;
+use super::execute::{Happened, NotShown, Result};
 use super::report::Report;
 use super::standing::Standing;
 use super::watch::Seen;
+use crate::oracle::Verdict;
 
 /// The most memory that a writer may have resident, in bytes: what `docs/operations.md` says of
 /// default settings.
 const WRITER_MEMORY_LIMIT_BYTES: u64 = 300_000_000;
 /// The same of a gateway.
 const GATEWAY_MEMORY_LIMIT_BYTES: u64 = 200_000_000;
+
+/// How long a probe may take from its acknowledgement to the tables while one fault follows the
+/// other: what would be stuck until the next restart takes longer.
+const STUCK_AFTER: Duration = Duration::from_secs(90);
+/// How long after a fault's end the tables may take to be fresh, where no other fault is on.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What valid batches may be answered: a status after which they arrive in the end, or nothing.
 const PROMISED_ANSWERS: [&str; 7] = ["200", "408", "429", "503", "connect", "timeout", "broken"];
@@ -24,6 +32,12 @@ pub(super) fn of(report: &Report) -> Vec<String> {
         findings.push("the tables are not what they must be".to_owned());
     }
     findings.extend(flows.as_ref().err().map(|stuck| format!("stuck: {stuck}")));
+    if report.slowest > STUCK_AFTER {
+        findings.push(format!("a probe took {:?} from its 200 to the tables", report.slowest));
+    }
+    if fleet.acknowledged.events == 0 {
+        findings.push("the recorders got nothing through".to_owned());
+    }
     if seen.complaint_count > 0 {
         findings.push(format!("accounts did not add up {} times", seen.complaint_count));
     }
@@ -37,7 +51,10 @@ pub(super) fn of(report: &Report) -> Vec<String> {
     for (status, count) in &fleet.refused_again {
         findings.push(format!("{count} acknowledged batches were answered {status} when resent"));
     }
-    findings.extend(not_fresh_again(faults));
+    findings.extend(faults.iter().filter_map(not_recovered));
+    if repeats_without_end(verdict) {
+        findings.push(format!("{} dead letters were repeated", verdict.counts.repeated_letters));
+    }
     findings.extend(too_much_memory(seen));
     findings.extend(never_scraped(seen));
     findings.extend(at_rest.iter().cloned());
@@ -55,9 +72,26 @@ fn unpromised(whose: &str, answers: &BTreeMap<String, u64>) -> Vec<String> {
     wrong.map(|(answer, count)| format!("{whose} were answered '{answer}' {count} times")).collect()
 }
 
-fn not_fresh_again(faults: &[Result]) -> Vec<String> {
-    let never = faults.iter().filter(|result| result.recovery == Some(None));
-    never.map(|result| format!("not fresh again after {}", result.fault.kind)).collect()
+/// What did not come back after a fault, or not in time.
+fn not_recovered(result: &Result) -> Option<String> {
+    let kind = result.fault.kind;
+    match (&result.happened, result.recovery) {
+        (Err(NotShown::Stuck), _) => Some(format!("{kind}: {}", NotShown::Stuck)),
+        (Ok(Happened { healed: Err(error), .. }), _) => {
+            Some(format!("{kind}: not healed: {error}"))
+        }
+        (_, Some(None)) => Some(format!("not fresh again after {kind}")),
+        (_, Some(Some(took))) if took > RECOVERED_WITHIN => {
+            Some(format!("fresh again only {:.1} s after {kind}", took.as_secs_f64()))
+        }
+        _ => None,
+    }
+}
+
+/// A writer that dies, or loses its partitions, may repeat what it sent last; one that sends the
+/// same ones again and again has got stuck.
+fn repeats_without_end(verdict: &Verdict) -> bool {
+    verdict.counts.repeated_letters > verdict.counts.letters / 2
 }
 
 fn too_much_memory(seen: &Seen) -> Vec<String> {
@@ -78,7 +112,7 @@ fn never_scraped(seen: &Seen) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::chaos::kind::Kind;
@@ -99,16 +133,42 @@ mod tests {
     }
 
     #[test]
-    fn only_a_recovery_that_was_awaited_in_vain_is_a_finding() {
-        fn check(recovery: Option<Option<Duration>>, expected: bool) {
+    fn what_does_not_come_back_in_time_is_a_finding() {
+        fn check(
+            happened: std::result::Result<std::result::Result<(), String>, NotShown>,
+            recovery: Option<Option<u64>>,
+            expected: bool,
+        ) {
             let fault =
                 Fault { number: 1, at: Duration::ZERO, kind: Kind::Churn, target: 0, choice: 0 };
-            let result = Result { fault, happened: Err(String::new()), recovery };
-            assert_eq!(not_fresh_again(&[result]).is_empty(), expected, "{recovery:?}");
+            let happened = happened.map(|healed| Happened {
+                proof: String::new(),
+                ended: Instant::now(),
+                healed,
+            });
+            let recovery = recovery.map(|seconds| seconds.map(Duration::from_secs));
+            let result = Result { fault, happened, recovery };
+            assert_eq!(not_recovered(&result).is_none(), expected, "{result:?}");
         }
-        check(None, true);
-        check(Some(Some(Duration::from_secs(9))), true);
-        check(Some(None), false);
+        check(Ok(Ok(())), None, true);
+        check(Ok(Ok(())), Some(Some(30)), true);
+        check(Ok(Ok(())), Some(Some(31)), false);
+        check(Ok(Ok(())), Some(None), false);
+        check(Ok(Err("no answer".to_owned())), None, false);
+        check(Err(NotShown::Error("not seen".to_owned())), None, true);
+        check(Err(NotShown::Stuck), None, false);
+    }
+
+    #[test]
+    fn a_few_repeated_letters_are_no_finding() {
+        fn check(letters: u64, repeated_letters: u64, expected: bool) {
+            let mut verdict = Verdict::default();
+            (verdict.counts.letters, verdict.counts.repeated_letters) = (letters, repeated_letters);
+            assert_eq!(repeats_without_end(&verdict), !expected, "{repeated_letters} of {letters}");
+        }
+        check(0, 0, true);
+        check(100, 20, true);
+        check(100, 51, false);
     }
 
     #[test]

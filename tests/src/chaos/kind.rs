@@ -76,6 +76,31 @@ pub enum Track {
     Reporter,
 }
 
+/// What services depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Need {
+    /// The brokers, and what lies between them.
+    Kafka,
+    /// The database servers.
+    Postgres,
+    /// Connections between two parts.
+    Connections(Between),
+}
+
+impl Need {
+    /// Everything.
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 7] = [
+        Self::Kafka,
+        Self::Postgres,
+        Self::Connections(Between::RecordersAndGateway),
+        Self::Connections(Between::GatewaysAndBroker),
+        Self::Connections(Between::WritersAndBroker),
+        Self::Connections(Between::WritersAndPostgres),
+        Self::Connections(Between::ReportersAndPostgres),
+    ];
+}
+
 /// Gateways of a fault run.
 pub const GATEWAYS: usize = 2;
 /// Writers of a fault run.
@@ -173,16 +198,31 @@ impl Kind {
         }
     }
 
+    /// What it takes away from the services, when it chooses instance `target`. A rolling restart
+    /// gives everything back before it asks a service to drain.
+    pub fn takes_away(self, target: usize) -> Vec<Need> {
+        if self == Self::RollingRestart {
+            return Vec::new();
+        }
+        let need = |track| match track {
+            Track::Kafka => Some(Need::Kafka),
+            Track::Postgres => Some(Need::Postgres),
+            Track::Network => Some(Need::Connections(Between::of(target))),
+            _ => None,
+        };
+        self.tracks(target).into_iter().filter_map(need).collect()
+    }
+
     /// How long it lasts, to lay out a schedule; what it does decides in the end.
     pub const fn expected(self) -> Duration {
         Duration::from_secs(match self {
             Self::Poison | Self::SessionsTerminated => 1,
             Self::HitAt(..) => 8,
             Self::Hit(..) | Self::Terminate(_) | Self::PostgresRestart | Self::LeaderMove => 5,
+            Self::Churn | Self::PreviousWriter | Self::Network(Trouble::HalfOpen) => 15,
             Self::Network(_) | Self::TableLocked | Self::SerializationFailure | Self::DiskFull => 8,
             Self::Broker(_) | Self::BrokerRestart | Self::Deadlock | Self::ClockOff => 12,
-            Self::Churn | Self::PreviousWriter | Self::TwoBrokers(_) => 15,
-            Self::EmptiedBroker | Self::FailOver => 20,
+            Self::EmptiedBroker | Self::FailOver | Self::TwoBrokers(_) => 20,
             Self::RollingRestart => 60,
         })
     }

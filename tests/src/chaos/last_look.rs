@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use common::time::Timestamp;
 
 use super::ends::Asked;
 use super::probe::Probe;
@@ -10,6 +11,7 @@ use super::standing::Standing;
 use super::world::World;
 use crate::ledger::{Ledger, Outcome};
 use crate::oracle::accounts::{GatewayAccounts, WriterAccounts};
+use crate::recordings::{self, Cast, CloneOptions};
 use crate::stack::eventually;
 
 /// How long a gateway may take to acknowledge a batch.
@@ -17,19 +19,23 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(30);
 /// How long accounts may take to be closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Sees each gateway acknowledge a batch, asked directly: recorders go on to the next where one
-/// never comes back. Gives what is wrong.
+/// Sees each gateway acknowledge a recorded session in one batch, with its pages, asked directly:
+/// recorders go on to the next where one never comes back. Gives what is wrong.
 ///
 /// # Errors
 /// When the ledger cannot be written.
 pub(super) async fn gateways_acknowledge(world: &World, ledger: &Ledger) -> Result<Vec<String>> {
     let mut findings = Vec::new();
-    for standing in Standing::gateways() {
+    let seed = rand::random();
+    let clones = CloneOptions { seed, ending_at: Timestamp::now(), duplicate_page_states: 0.0 };
+    let sessions = Cast::copies(recordings::own()?, Standing::gateways().count(), clones);
+    for (number, standing) in Standing::gateways().enumerate() {
         let name = standing.name();
         let outcome = match world.roster.get(&name) {
             Ok(gateway) => {
                 let (urls, key) = (vec![gateway.url()], world.environment.key().to_owned());
-                Probe::new(urls, key, ACKNOWLEDGED_WITHIN)?.send(0, ledger).await?
+                let probe = Probe::new(urls, key, ACKNOWLEDGED_WITHIN)?;
+                probe.send_envelope(&sessions.session(number).envelope(), 0, ledger).await?
             }
             Err(_) => Outcome::Unknown,
         };

@@ -179,6 +179,7 @@ impl Chaos {
         Ok(Report {
             fleet,
             probes: freshness.answers(),
+            slowest: freshness.slowest(),
             faults: results,
             kinds: options.kinds,
             left_out,
@@ -219,21 +220,13 @@ async fn play(
     Ok(fleet::run(&cast, &fleet, Some(ledger), ProgressBar::hidden(), stop).await?)
 }
 
-async fn wait_fresh(freshness: &Freshness, within: Duration) -> Result<()> {
-    eventually("the tables are fresh", within, async || {
-        let staleness = freshness.staleness();
-        if staleness < FRESH {
-            Ok(())
-        } else {
-            Err(format!("{} probes missing, for {staleness:?}", freshness.missing()))
-        }
-    })
-    .await
-}
-
 /// Waits until data flow at all; gives how fresh they are.
 async fn wait_flowing(freshness: &Freshness) -> Result<Duration> {
-    wait_fresh(freshness, FLOW_WITHIN).await?;
+    eventually("a probe is in the tables", FLOW_WITHIN, async || match freshness.stored() {
+        0 => Err(format!("{} are missing", freshness.missing())),
+        _ => Ok(()),
+    })
+    .await?;
     Ok(freshness.staleness())
 }
 

@@ -40,21 +40,83 @@ const UNDER_WAY_MAX: usize = 2_000;
 /// What is known of the probes.
 #[derive(Debug, Default)]
 pub(super) struct Freshness {
-    /// Not seen in the tables yet, with the time of their first request.
-    missing: Mutex<BTreeMap<Uuid, Instant>>,
+    probes: Mutex<Probes>,
     /// What they were answered: statuses, or why there was no answer.
     answers: Mutex<BTreeMap<String, u64>>,
+}
+
+#[derive(Debug, Default)]
+struct Probes {
+    /// Not seen in the tables yet.
+    missing: BTreeMap<Uuid, UnderWay>,
+    /// How many were seen there.
+    stored: u64,
+    /// The longest that one took there from its acknowledgement.
+    slowest: Duration,
+}
+
+/// A probe on its way to the tables.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    since: Instant,
+    acknowledged_at: Option<Instant>,
+}
+
+impl Probes {
+    fn sent(&mut self, event_id: Uuid, now: Instant) {
+        self.missing.insert(event_id, UnderWay { since: now, acknowledged_at: None });
+    }
+
+    fn acknowledged(&mut self, event_id: Uuid, now: Instant) {
+        // It may have been found already.
+        if let Some(probe) = self.missing.get_mut(&event_id) {
+            probe.acknowledged_at = Some(now);
+        }
+    }
+
+    fn given_up(&mut self, event_id: Uuid) {
+        self.missing.remove(&event_id);
+    }
+
+    fn found(&mut self, event_id: Uuid, now: Instant) {
+        let Some(probe) = self.missing.remove(&event_id) else { return };
+        self.stored += 1;
+        self.slowest = self.slowest.max(probe.since_acknowledged(now));
+    }
+
+    /// The longest that one has taken, or taken so far, since its acknowledgement.
+    fn slowest(&self, now: Instant) -> Duration {
+        let missing = self.missing.values().map(|probe| probe.since_acknowledged(now));
+        missing.fold(self.slowest, Duration::max)
+    }
+}
+
+impl UnderWay {
+    fn since_acknowledged(self, now: Instant) -> Duration {
+        self.acknowledged_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
 }
 
 impl Freshness {
     /// How long the oldest probe that is not in the tables has been under way.
     pub(super) fn staleness(&self) -> Duration {
-        self.lock().values().min().map_or(Duration::ZERO, Instant::elapsed)
+        let oldest = self.lock().missing.values().map(|probe| probe.since).min();
+        oldest.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// How many probes are not in the tables.
     pub(super) fn missing(&self) -> usize {
-        self.lock().len()
+        self.lock().missing.len()
+    }
+
+    /// How many probes were seen in the tables.
+    pub(super) fn stored(&self) -> u64 {
+        self.lock().stored
+    }
+
+    /// The longest that a probe has taken from its acknowledgement to the tables.
+    pub(super) fn slowest(&self) -> Duration {
+        self.lock().slowest(Instant::now())
     }
 
     /// What they were answered, and how often: statuses, or why there was no answer.
@@ -67,8 +129,8 @@ impl Freshness {
         *answers.entry(answer).or_default() += 1;
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, Instant>> {
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Probes> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,23 +195,36 @@ impl Probe {
     /// # Errors
     /// When the ledger cannot be written.
     pub(super) async fn send(&self, number: usize, ledger: &Ledger) -> Result<Outcome> {
-        let envelope = envelope()?;
-        let body = serde_json::to_vec(&envelope)?;
+        self.send_envelope(&envelope()?, number, ledger).await
+    }
+
+    /// The same with a batch of one's own; its first event is what is looked for.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub(super) async fn send_envelope(
+        &self,
+        envelope: &Envelope,
+        number: usize,
+        ledger: &Ledger,
+    ) -> Result<Outcome> {
+        let body = serde_json::to_vec(envelope)?;
         let (event_id, _) = envelope.identified_events().next().context("no event")?;
-        let batch = ledger.sent(&envelope)?;
+        let batch = ledger.sent(envelope)?;
         let begun = Instant::now();
-        self.freshness.lock().insert(event_id, begun);
+        self.freshness.lock().sent(event_id, begun);
         let mut attempts = 0;
         let mut outcome = Outcome::Unknown;
         for url in self.urls.iter().cycle().skip(number % self.urls.len()) {
             attempts += 1;
             if self.post(url, &body).await == Some(StatusCode::OK) {
                 outcome = Outcome::Acknowledged;
+                self.freshness.lock().acknowledged(event_id, Instant::now());
                 break;
             }
             if begun.elapsed() >= self.give_up_after {
                 // Those sent since then tell as well that nothing arrives.
-                self.freshness.lock().remove(&event_id);
+                self.freshness.lock().given_up(event_id);
                 break;
             }
             tokio::time::sleep(PAUSE).await;
@@ -202,7 +277,7 @@ fn envelope() -> Result<Envelope> {
 pub(super) async fn look(world: &World, freshness: &Freshness, stop: &CancellationToken) {
     let mut sql: Option<Client> = None;
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_INTERVAL)).await.is_some() {
-        let missing: Vec<Uuid> = freshness.lock().keys().copied().collect();
+        let missing: Vec<Uuid> = freshness.lock().missing.keys().copied().collect();
         if missing.is_empty() {
             continue;
         }
@@ -217,9 +292,9 @@ pub(super) async fn look(world: &World, freshness: &Freshness, stop: &Cancellati
         let find = "SELECT event_id FROM events WHERE event_id = ANY ($1)";
         let found = tokio::time::timeout(REQUEST_TIMEOUT, client.query(find, &[&missing])).await;
         if let Ok(Ok(rows)) = found {
-            let mut missing = freshness.lock();
+            let mut probes = freshness.lock();
             for row in rows {
-                missing.remove(&row.get::<_, Uuid>(0));
+                probes.found(row.get(0), Instant::now());
             }
             sql = Some(client);
         }
@@ -231,6 +306,26 @@ mod tests {
     use super::*;
     use crate::ledger::{self, Line};
     use crate::stack::ports::free_port;
+
+    #[test]
+    fn the_slowest_probe_counts_from_its_acknowledgement_also_when_it_never_arrives() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let [stored, early, stuck, unanswered] = [1, 2, 3, 4].map(Uuid::from_u128);
+        let mut probes = Probes::default();
+        for probe in [stored, early, stuck, unanswered] {
+            probes.sent(probe, begun);
+        }
+        assert_eq!(probes.slowest(at(100)), Duration::ZERO);
+        probes.acknowledged(stored, at(10));
+        probes.found(stored, at(13));
+        // Its row was there before its answer.
+        probes.found(early, at(20));
+        probes.acknowledged(early, at(21));
+        assert_eq!((probes.slowest(at(100)), probes.stored), (Duration::from_secs(3), 2));
+        probes.acknowledged(stuck, at(30));
+        assert_eq!(probes.slowest(at(100)), Duration::from_secs(70));
+    }
 
     #[tokio::test]
     async fn a_probe_that_nobody_answers_is_given_up_as_unknown() {

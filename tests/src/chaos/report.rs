@@ -33,6 +33,8 @@ pub struct Report {
     pub(super) flows: std::result::Result<Duration, String>,
     /// What the probes were answered: statuses, or why there was no answer.
     pub(super) probes: BTreeMap<String, u64>,
+    /// The longest that a probe took from its acknowledgement to the tables.
+    pub(super) slowest: Duration,
     /// What was wrong with the standing services at the end.
     pub(super) at_rest: Vec<String>,
     /// How many monthly reports there were at the end, and in what they differed from the rows.
@@ -167,6 +169,8 @@ impl fmt::Display for Report {
             let seconds = longest.as_secs_f64();
             writeln!(formatter, "fresh data at the end: in the tables within {seconds:.2} s")?;
         }
+        let seconds = self.slowest.as_secs_f64();
+        writeln!(formatter, "fresh data meanwhile: in the tables within {seconds:.1} s at worst")?;
         writeln!(formatter, "{}", self.verdict)?;
         let findings = findings::of(self);
         writeln!(formatter, "findings: {}", findings.len())?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use tokio::time::Instant;
 
 use super::ends::{Asked, Ended, Ends};
+use super::kind::{Between, Need};
 use super::tracks::Tracks;
 use crate::stack::Service;
 use crate::stack::service::ServiceBuilder;
@@ -85,7 +86,8 @@ impl Roster {
         let status = self.get(name)?.terminate().await.inspect_err(|error| {
             self.ends.note(format!("{name} did not drain: {error:#}"));
         })?;
-        self.judge(name, status, Asked::Drain { outage: tracks.outage_since(begun) })
+        let outage = tracks.outage_since(begun, needs_of(name));
+        self.judge(name, status, Asked::Drain { outage })
     }
 
     /// Judges a process that has ended; `None` while it runs.
@@ -107,5 +109,23 @@ impl Roster {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Service>>> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a service of that name cannot finish without.
+fn needs_of(name: &str) -> &'static [Need] {
+    match name {
+        _ if name.starts_with("gateway") => &[
+            Need::Kafka,
+            Need::Connections(Between::GatewaysAndBroker),
+            Need::Connections(Between::RecordersAndGateway),
+        ],
+        _ if name.starts_with("writer") => &[
+            Need::Kafka,
+            Need::Postgres,
+            Need::Connections(Between::WritersAndBroker),
+            Need::Connections(Between::WritersAndPostgres),
+        ],
+        _ => &[Need::Postgres, Need::Connections(Between::ReportersAndPostgres)],
     }
 }

@@ -13,7 +13,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::kind::{Kind, Track};
+use super::kind::{Kind, Need, Track};
 use crate::recordings::seed;
 
 /// The pause between two faults on the busiest track, on average.
@@ -46,11 +46,9 @@ impl Fault {
         self.kind.tracks(self.target)
     }
 
-    /// Whether it takes away from the services what they depend on. A rolling restart gives
-    /// everything back before it asks a service to drain.
-    pub(super) fn is_outage(&self) -> bool {
-        let depends_on = |track| matches!(track, Track::Kafka | Track::Postgres | Track::Network);
-        self.kind != Kind::RollingRestart && self.tracks().into_iter().any(depends_on)
+    /// What it takes away from the services.
+    pub(super) fn takes_away(&self) -> Vec<Need> {
+        self.kind.takes_away(self.target)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
-use super::kind::Track;
+use super::kind::{Need, Track};
 use super::schedule::Fault;
 
 /// For so long after an outage clients may still be waiting to connect again.
@@ -20,9 +20,12 @@ pub(super) struct Tracks {
     outages: Mutex<Outages>,
 }
 
-/// Faults of what the services depend on: Kafka, Postgres and the network.
+/// What services depend on and do not have, or have had again for not long.
 #[derive(Debug, Default)]
-struct Outages {
+struct Outages(BTreeMap<Need, OutageTimes>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct OutageTimes {
     now: usize,
     last_ended: Option<Instant>,
 }
@@ -30,10 +33,13 @@ struct Outages {
 /// The tracks of a fault, until this is dropped.
 pub(super) struct Held<'a> {
     _locks: Vec<OwnedMutexGuard<()>>,
-    _outage: Option<Outage<'a>>,
+    _outage: Outage<'a>,
 }
 
-struct Outage<'a>(&'a Tracks);
+struct Outage<'a> {
+    tracks: &'a Tracks,
+    needs: Vec<Need>,
+}
 
 impl Tracks {
     /// The lock of one track.
@@ -51,18 +57,18 @@ impl Tracks {
         for track in wanted {
             locks.push(self.lock(track).lock_owned().await);
         }
-        let outage = fault.is_outage().then(|| {
-            self.outages().now += 1;
-            Outage(self)
-        });
-        Held { _locks: locks, _outage: outage }
+        let needs = fault.takes_away();
+        for need in &needs {
+            self.outages().0.entry(*need).or_default().now += 1;
+        }
+        Held { _locks: locks, _outage: Outage { tracks: self, needs } }
     }
 
-    /// Whether something that the services depend on has been out since then, or had been just
-    /// before.
-    pub(super) fn outage_since(&self, begun: Instant) -> bool {
+    /// Whether something that a service needs has been out since then, or had been just before.
+    pub(super) fn outage_since(&self, begun: Instant, needs: &[Need]) -> bool {
         let outages = self.outages();
-        outages.now > 0 || outages.last_ended.is_some_and(|ended| ended + AFTERMATH >= begun)
+        let mut times = needs.iter().filter_map(|need| outages.0.get(need));
+        times.any(|it| it.now > 0 || it.last_ended.is_some_and(|end| end + AFTERMATH >= begun))
     }
 
     fn outages(&self) -> MutexGuard<'_, Outages> {
@@ -72,9 +78,13 @@ impl Tracks {
 
 impl Drop for Outage<'_> {
     fn drop(&mut self) {
-        let mut outages = self.0.outages();
-        outages.now -= 1;
-        outages.last_ended = Some(Instant::now());
+        let (mut outages, now) = (self.tracks.outages(), Instant::now());
+        for need in &self.needs {
+            if let Some(times) = outages.0.get_mut(need) {
+                times.now -= 1;
+                times.last_ended = Some(now);
+            }
+        }
     }
 }
 
@@ -91,14 +101,15 @@ mod tests {
     async fn an_outage_counts_while_it_lasts_and_for_a_while_after() {
         let tracks = Tracks::default();
         let begun = Instant::now();
-        assert!(!tracks.outage_since(begun));
+        let out_since = |then| tracks.outage_since(then, &[Need::Kafka, Need::Postgres]);
+        assert!(!out_since(begun));
         let held = tracks.take(&fault(Kind::FailOver)).await;
-        assert!(tracks.outage_since(Instant::now()));
+        assert!(out_since(Instant::now()));
+        assert!(!tracks.outage_since(begun, &[Need::Kafka]), "who does not need it");
         drop(held);
-        assert!(tracks.outage_since(Instant::now()));
-        assert!(tracks.outage_since(begun), "it was on since then");
-        let later = Instant::now() + AFTERMATH + Duration::from_secs(1);
-        assert!(!tracks.outage_since(later));
+        assert!(out_since(Instant::now()));
+        assert!(out_since(begun), "it was on since then");
+        assert!(!out_since(Instant::now() + AFTERMATH + Duration::from_secs(1)));
     }
 
     #[tokio::test]
@@ -107,7 +118,7 @@ mod tests {
         let kinds = [Kind::Hit(Service::Writer, Blow::Freeze), Kind::RollingRestart, Kind::Poison];
         for kind in kinds {
             drop(tracks.take(&fault(kind)).await);
-            assert!(!tracks.outage_since(Instant::now()), "{kind}");
+            assert!(!tracks.outage_since(Instant::now(), &Need::ALL), "{kind}");
         }
     }
 }

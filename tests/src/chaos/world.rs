@@ -40,7 +40,7 @@ const TOPIC_PARTITIONS: u32 = 6;
 const SHARED_PARTITIONS: u32 = 2 * TOPIC_PARTITIONS;
 
 // What the services of a fault run are told besides where things are. Time-outs are shorter than
-// the defaults, so that in a few seconds each of them has its turn.
+// the defaults, so that faults of some seconds outlast them.
 
 fn gateway_settings() -> Settings {
     vec![("TAPEDECK_DELIVERY_TIMEOUT_SECONDS", "8".to_owned())]
@@ -52,7 +52,7 @@ fn writer_settings() -> Settings {
         ("TAPEDECK_DATABASE_LOCK_TIMEOUT_MS", "3000".to_owned()),
         ("TAPEDECK_DATABASE_IDLE_TIMEOUT_MS", "5000".to_owned()),
         ("TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", "6000".to_owned()),
-        ("TAPEDECK_TRANSACTION_TIMEOUT_MS", "15000".to_owned()),
+        ("TAPEDECK_TRANSACTION_TIMEOUT_MS", "12000".to_owned()),
         ("TAPEDECK_REVOKE_TIMEOUT_MS", "10000".to_owned()),
         ("TAPEDECK_DRAIN_TIMEOUT_MS", "15000".to_owned()),
         ("TAPEDECK_MAX_POLL_INTERVAL_MS", "30000".to_owned()),

@@ -21,6 +21,11 @@ use super::wait::eventually;
 
 /// Brokers of the cluster; also the replicas of each partition.
 pub const BROKERS: usize = 3;
+/// The cluster's min.insync.replicas.
+pub const MIN_IN_SYNC: usize = 2;
+/// The node that is controller and nothing else: with two of three brokers away there must be
+/// someone to notice.
+const CONTROLLER: usize = BROKERS + 1;
 
 /// What all brokers have besides what local brokers have anyway. Short time-outs: a fail-over is
 /// tried dozens of times.
@@ -93,6 +98,7 @@ pub struct Broker {
 #[derive(Debug)]
 pub struct Cluster {
     brokers: Vec<Broker>,
+    _controller: Process,
 }
 
 impl Cluster {
@@ -103,28 +109,27 @@ impl Cluster {
     /// When Kafka cannot be fetched, or a broker does not come up.
     pub async fn start(parent: &Path, listeners: &[Listeners; BROKERS]) -> Result<Self> {
         let libraries = fetch(parent).await?;
-        let mut controllers = Vec::new();
-        for _ in 0..BROKERS {
-            controllers.push(free_port()?);
-        }
-        let voters: Vec<_> =
-            (1..).zip(&controllers).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
-        let starting =
-            (1..).zip(listeners).zip(controllers).map(|((id, listeners), controller)| {
-                let files =
-                    Files::new(&libraries, parent.join(format!("kafka-{id}")), Tuning::Tests);
-                let voters = voters.join(",");
-                async move {
-                    let port = free_port()?;
-                    files
-                        .write_properties(&properties(id, port, controller, &voters, listeners))?;
-                    files.format(&[]).await?;
-                    let process = Mutex::new(Arc::new(files.start(port).await?));
-                    anyhow::Ok(Broker { id, port, files, process })
-                }
-            });
-        let brokers = futures::future::try_join_all(starting).await.context("Kafka's cluster")?;
-        Ok(Self { brokers })
+        let files = |id| Files::new(&libraries, parent.join(format!("kafka-{id}")), Tuning::Tests);
+        let controller_port = free_port()?;
+        let controller = files(CONTROLLER);
+        controller.write_properties(&controller_properties(controller_port))?;
+        controller.format(&[]).await?;
+        // The brokers answer once it does.
+        let controller = controller.launch()?;
+        let starting = (1..).zip(listeners).map(|(id, listeners)| {
+            let files = files(id);
+            async move {
+                let port = free_port()?;
+                files.write_properties(&properties(id, port, controller_port, listeners))?;
+                files.format(&[]).await?;
+                let process = Mutex::new(Arc::new(files.start(port).await?));
+                anyhow::Ok(Broker { id, port, files, process })
+            }
+        });
+        let brokers = futures::future::try_join_all(starting)
+            .await
+            .with_context(|| format!("Kafka's cluster{}", controller.end_of_log()))?;
+        Ok(Self { brokers, _controller: controller })
     }
 
     /// What clients that nothing disturbs begin with.
@@ -143,7 +148,7 @@ impl Cluster {
     /// # Errors
     /// When no broker answers, or none knows the partition.
     pub async fn leader(&self, topic: &str, number: i32) -> Result<Option<&Broker>> {
-        let (partitions, _) = self.known().await?;
+        let (partitions, _) = known(self.brokers()).await?;
         let partition = partitions.iter().find(|it| it.topic == topic && it.number == number);
         let leader = partition.context("no such partition")?.leader;
         Ok(self.brokers.iter().find(|it| i32::try_from(it.id) == Ok(leader)))
@@ -163,6 +168,15 @@ impl Cluster {
             }
         })
         .await
+    }
+
+    /// How many partitions have fewer replicas in sync than that, as one of the brokers tells.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn behind_as_told_by(&self, broker: &Broker, in_sync: usize) -> Result<usize> {
+        let (partitions, _) = known(address(broker.port)).await?;
+        Ok(partitions.iter().filter(|it| it.in_sync < in_sync).count())
     }
 
     /// Gives every partition another leader; returns how many moved.
@@ -208,31 +222,30 @@ impl Cluster {
 
     /// All partitions, told while no broker is missing.
     async fn partitions(&self) -> Result<Vec<Partition>> {
-        let (partitions, brokers) = self.known().await?;
+        let (partitions, brokers) = known(self.brokers()).await?;
         ensure!(brokers == BROKERS, "a broker is missing");
         Ok(partitions)
     }
+}
 
-    /// All partitions, and how many brokers there are.
-    async fn known(&self) -> Result<(Vec<Partition>, usize)> {
-        let servers = self.brokers();
-        tokio::task::spawn_blocking(move || {
-            let client: BaseConsumer =
-                ClientConfig::new().set("bootstrap.servers", servers).create()?;
-            let metadata = client.fetch_metadata(None, QUESTION_TIMEOUT)?;
-            let partitions = metadata.topics().iter().flat_map(|topic| {
-                topic.partitions().iter().map(|partition| Partition {
-                    topic: topic.name().to_owned(),
-                    number: partition.id(),
-                    leader: partition.leader(),
-                    replicas: partition.replicas().to_vec(),
-                    in_sync: partition.isr().len(),
-                })
-            });
-            Ok((partitions.collect(), metadata.brokers().len()))
-        })
-        .await?
-    }
+/// All partitions, and how many brokers there are, as one of `servers` tells.
+async fn known(servers: String) -> Result<(Vec<Partition>, usize)> {
+    tokio::task::spawn_blocking(move || {
+        let client: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", servers).create()?;
+        let metadata = client.fetch_metadata(None, QUESTION_TIMEOUT)?;
+        let partitions = metadata.topics().iter().flat_map(|topic| {
+            topic.partitions().iter().map(|partition| Partition {
+                topic: topic.name().to_owned(),
+                number: partition.id(),
+                leader: partition.leader(),
+                replicas: partition.replicas().to_vec(),
+                in_sync: partition.isr().len(),
+            })
+        });
+        Ok((partitions.collect(), metadata.brokers().len()))
+    })
+    .await?
 }
 
 /// A partition as the controller knows it.
@@ -284,7 +297,25 @@ impl Broker {
     }
 }
 
-fn properties(id: usize, port: u16, controller: u16, voters: &str, own: &Listeners) -> String {
+fn controller_properties(port: u16) -> String {
+    let mut text = PROPERTIES.to_owned();
+    let _ = write!(
+        text,
+        "process.roles=controller\n\
+         node.id={CONTROLLER}\n\
+         listeners=CONTROLLER://{}\n\
+         controller.quorum.voters={}\n",
+        address(port),
+        voters(port),
+    );
+    text
+}
+
+fn voters(controller_port: u16) -> String {
+    format!("{CONTROLLER}@{}", address(controller_port))
+}
+
+fn properties(id: usize, port: u16, controller_port: u16, own: &Listeners) -> String {
     let questions = Listener { name: "QUESTIONS", port, advertised: address(port) };
     let all = || own.clients.iter().chain([&own.internal, &questions]);
     let join = |show: &dyn Fn(&Listener) -> String| {
@@ -297,13 +328,14 @@ fn properties(id: usize, port: u16, controller: u16, voters: &str, own: &Listene
     let protocols = join(&|it| format!("{}:PLAINTEXT", it.name));
     let _ = write!(
         text,
-        "node.id={id}\n\
-         listeners={listeners},CONTROLLER://{controller}\n\
+        "process.roles=broker\n\
+         node.id={id}\n\
+         listeners={listeners}\n\
          advertised.listeners={advertised}\n\
          listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT\n\
          inter.broker.listener.name={internal}\n\
          controller.quorum.voters={voters}\n",
-        controller = address(controller),
+        voters = voters(controller_port),
         internal = own.internal.name,
     );
     text

@@ -151,13 +151,17 @@ impl Files {
 
     /// Starts the broker and waits until it answers on `port`.
     pub(super) async fn start(&self, port: u16) -> Result<Process> {
-        let process = self
-            .java("kafka")
-            .arguments(["kafka.Kafka".into(), self.properties()])
-            .start()
-            .context("is Java 17 or newer installed?")?;
+        let process = self.launch()?;
         process.wait_until("it answers", START_WITHIN, async || answers(port).await).await?;
         Ok(process)
+    }
+
+    /// Starts the node without waiting for anything.
+    pub(super) fn launch(&self) -> Result<Process> {
+        self.java("kafka")
+            .arguments(["kafka.Kafka".into(), self.properties()])
+            .start()
+            .context("is Java 17 or newer installed?")
     }
 
     fn java(&self, name: &str) -> Launch {

@@ -154,6 +154,7 @@ async fn an_unruly_fleet_leaves_nothing_to_find() -> Result<()> {
     ensure!(counts.events.unknown == report.unknown.events, "{verdict}\n{report}");
     ensure!(report.duplicated > 0 && report.abandoned > 0, "{report}");
     ensure!(counts.unwritable > 0 && counts.letters > 2, "{verdict}");
+    ensure!(counts.repeated_letters == 0, "{verdict}");
     for writer in [&writer, &other_writer] {
         Audit::of_writer().check(&writer.metrics().await?)?;
     }

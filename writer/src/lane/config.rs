@@ -20,6 +20,11 @@ const FETCH_QUEUE_BACKOFF_MS: &str = "10";
 /// nevertheless, alone.
 const FETCH_BYTES: &str = "1048576";
 
+/// How long a broker may leave a request unanswered, in milliseconds, before the client takes the
+/// connection for dead. Kafka's default of 60 s is how long a lane would wait for a broker whose
+/// machine is gone. As long as a question may take.
+const SOCKET_TIMEOUT_MS: &str = "10000";
+
 /// How often the client reports lag, in milliseconds.
 const STATISTICS_INTERVAL_MS: &str = "1000";
 
@@ -39,6 +44,7 @@ pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Re
         ("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS.to_owned()),
         ("max.poll.interval.ms", options.max_poll_interval_ms.to_string()),
         ("queued.max.messages.kbytes", (options.fetch_ahead_bytes / 1024).to_string()),
+        ("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_owned()),
         ("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS.to_owned()),
         ("fetch.max.bytes", FETCH_BYTES.to_owned()),
         ("fetch.message.max.bytes", FETCH_BYTES.to_owned()),

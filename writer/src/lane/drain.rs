@@ -33,7 +33,9 @@ impl Lane {
             }
             self.take_outcomes(ROUND.min(left(deadline)))?;
         }
-        while !self.commits.done() && !left(deadline).is_zero() {
+        // What was lost cannot be committed any more.
+        let can_commit = |lane: &Self| !lane.consumer.assignment_lost();
+        while !self.commits.done() && can_commit(self) && !left(deadline).is_zero() {
             self.parts.health.tick();
             self.proceed_with_commits(ROUND.min(left(deadline)));
         }

@@ -91,8 +91,8 @@ pub struct Lane {
     outcomes: Receiver<Outcome>,
     building: Batch,
     settling: Option<Settling>,
-    /// Assigned, but their position could not be found yet.
-    unplaced: BTreeSet<Partition>,
+    /// Assigned, but their position could not be found yet; with how often it was asked for.
+    unplaced: BTreeMap<Partition, u32>,
     /// When to look for it.
     place_at: Option<Instant>,
     /// The group waits to hear that its assignment was taken on.
@@ -159,7 +159,7 @@ impl Lane {
             outcomes,
             building: Batch::default(),
             settling: None,
-            unplaced: BTreeSet::new(),
+            unplaced: BTreeMap::new(),
             place_at: None,
             assignment_open: false,
             position_lost: false,
@@ -309,6 +309,10 @@ impl Lane {
     }
 
     fn proceed_with_commits(&mut self, timeout: Duration) {
+        // Others have them: theirs is what is committed. They go in a moment.
+        if self.consumer.assignment_lost() {
+            return;
+        }
         let (settled, names) = (&self.settled, &self.names);
         self.commits.proceed(timeout, || names.list_with_offsets(settled));
     }

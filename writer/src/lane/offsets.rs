@@ -2,14 +2,19 @@
 //! repeat without telling.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use common::kafka::BROKER_QUESTION_TIMEOUT;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::LaneParts;
 use super::context::LaneContext;
 use crate::metrics::WriterMetrics;
+
+/// How long a partition's leader may take to answer: others wait for their turn.
+const LEADER_QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where to begin, and what that means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,34 +82,44 @@ impl Start {
     }
 }
 
-/// Gives partitions the offset to begin at, all but those whose leader does not answer: they are
-/// left out, so that one broker's absence does not stop the others' partitions.
+/// What came of asking where partitions begin.
+pub(super) struct Answers {
+    /// Partitions with the offset to begin at.
+    pub starts: TopicPartitionList,
+    /// Those whose leader did not answer.
+    pub silent: TopicPartitionList,
+}
+
+/// Asks where partitions begin, in their order, for as long as one round may take: one broker's
+/// absence stops neither the lane nor the others' partitions.
 ///
 /// # Errors
 /// When the group's coordinator doesn't answer; try again.
 pub(super) fn starts(
     consumer: &BaseConsumer<LaneContext>,
     partitions: &TopicPartitionList,
-    metrics: &WriterMetrics,
-) -> KafkaResult<TopicPartitionList> {
-    let mut starts = TopicPartitionList::new();
+    parts: &LaneParts,
+) -> KafkaResult<Answers> {
+    let mut answers =
+        Answers { starts: TopicPartitionList::new(), silent: TopicPartitionList::new() };
     // A member may be given nothing; Kafka is not asked about nothing.
     if partitions.count() == 0 {
-        return Ok(starts);
+        return Ok(answers);
     }
     let committed = consumer.committed_offsets(partitions.clone(), BROKER_QUESTION_TIMEOUT)?;
-    let mut without_answer = BTreeSet::new();
-    for element in committed.elements() {
+    let until = Instant::now() + BROKER_QUESTION_TIMEOUT;
+    for element in committed.elements().iter().take_while(|_| Instant::now() < until) {
+        parts.health.tick();
         let (topic, partition) = (element.topic(), element.partition());
         // Else an error would pass for "nothing committed", and all be read again.
         let watermarks = element
             .error()
-            .and_then(|()| consumer.fetch_watermarks(topic, partition, BROKER_QUESTION_TIMEOUT));
+            .and_then(|()| consumer.fetch_watermarks(topic, partition, LEADER_QUESTION_TIMEOUT));
         let (oldest, end) = match watermarks {
             Ok(watermarks) => watermarks,
             Err(error) => {
                 tracing::warn!(%error, topic, partition, "cannot find where it begins for now");
-                without_answer.insert(topic.to_owned());
+                answers.silent.add_partition(topic, partition);
                 continue;
             }
         };
@@ -113,19 +128,21 @@ pub(super) fn starts(
             _ => None,
         };
         let start = Start::decide(committed, oldest, end);
-        start.tell(topic, partition, metrics);
-        starts.add_partition_offset(topic, partition, Offset::Offset(start.offset()))?;
+        start.tell(topic, partition, &parts.metrics);
+        answers.starts.add_partition_offset(topic, partition, Offset::Offset(start.offset()))?;
     }
-    learn_leaders(consumer, &without_answer);
-    Ok(starts)
+    learn_leaders(consumer, &answers.silent);
+    Ok(answers)
 }
 
-/// Has the client ask who leads the topics' partitions, for the next attempt. By itself it takes
-/// what it heard last (that there is no leader, or one whose broker is gone) for final, until it
-/// refreshes all it knows: minutes later.
-fn learn_leaders(consumer: &BaseConsumer<LaneContext>, topics: &BTreeSet<String>) {
+/// Has the client ask who leads partitions, for the next attempt. By itself it takes what it heard
+/// last (that there is no leader, or one whose broker is gone) for final, until it refreshes all
+/// it knows: minutes later.
+fn learn_leaders(consumer: &BaseConsumer<LaneContext>, partitions: &TopicPartitionList) {
+    let topics: BTreeSet<String> =
+        partitions.elements().iter().map(|it| it.topic().to_owned()).collect();
     for topic in topics {
-        if let Err(error) = consumer.fetch_metadata(Some(topic), BROKER_QUESTION_TIMEOUT) {
+        if let Err(error) = consumer.fetch_metadata(Some(&topic), LEADER_QUESTION_TIMEOUT) {
             tracing::warn!(%error, topic, "cannot ask for leaders for now");
         }
     }

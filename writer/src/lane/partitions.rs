@@ -7,6 +7,7 @@ use common::failpoint;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::context::{Rebalance, assign, unassign};
+use super::offsets::Answers;
 use super::{Lane, LaneError, offsets};
 use crate::record::Partition;
 
@@ -47,15 +48,22 @@ impl Lane {
         if self.place_at.is_none_or(|at| Instant::now() < at) {
             return Ok(());
         }
-        let partitions = self.names.list(&self.unplaced);
-        let starts = match offsets::starts(&self.consumer, &partitions, &self.parts.metrics) {
-            Ok(starts) => starts,
+        // Those of brokers that did not answer come last, so that they hold up no others.
+        let mut order: Vec<_> = self.unplaced.iter().collect();
+        order.sort_by_key(|(_, asked)| **asked);
+        let partitions = self.names.list(order.into_iter().map(|(partition, _)| partition));
+        let answers = match offsets::starts(&self.consumer, &partitions, &self.parts) {
+            Ok(answers) => answers,
             Err(error) => {
                 tracing::warn!(%error, "cannot ask where partitions begin; trying again");
                 self.place_at = Some(Instant::now() + RETRY_POSITIONS_AFTER);
                 return Ok(());
             }
         };
+        let Answers { starts, silent } = answers;
+        for partition in self.names.partitions(&silent) {
+            self.unplaced.entry(partition).and_modify(|asked| *asked += 1);
+        }
         // Also when there are none: until the group has its answer, no partition is fetched.
         if self.assignment_open || starts.count() > 0 {
             assign(&self.consumer, &starts)?;
@@ -66,7 +74,7 @@ impl Lane {
             self.change_fetching(BaseConsumer::pause);
         }
         let placed = self.names.partitions(&starts);
-        self.unplaced.retain(|partition| !placed.contains(partition));
+        self.unplaced.retain(|partition, _| !placed.contains(partition));
         self.place_at = match self.unplaced.is_empty() {
             true => {
                 self.parts.health.consuming();
@@ -93,7 +101,7 @@ impl Lane {
     }
 
     fn await_placing(&mut self, partitions: BTreeSet<Partition>) {
-        self.unplaced.extend(partitions);
+        self.unplaced.extend(partitions.into_iter().map(|partition| (partition, 0)));
         self.place_at = Some(Instant::now());
     }
 
@@ -109,7 +117,7 @@ impl Lane {
             let fewer = i64::try_from(stopped_before - self.stopped.len()).unwrap_or(i64::MAX);
             self.note_stopped(-fewer);
         }
-        self.unplaced.retain(|partition| !partitions.contains(partition));
+        self.unplaced.retain(|partition, _| !partitions.contains(partition));
         let list = self.names.list(partitions);
         self.consumer.context().forget_lag(&list);
         match unassign(&self.consumer, &list) {

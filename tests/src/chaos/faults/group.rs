@@ -66,11 +66,10 @@ pub(super) async fn rolling_restart(scene: &Scene<'_>) -> Result<Happened> {
         world.start_standing(standing).await?.wait_ready().await?;
     }
     let happened = Happened::now(format!("all {} processes are others now", before.len()));
-    wait_all_ready(scene).await?;
     let after = pids(scene).await?;
     let same: Vec<_> = before.intersection(&after).collect();
     ensure!(same.is_empty() && before.len() == after.len(), "{same:?} are as they were");
-    Ok(happened)
+    Ok(happened.healed(wait_all_ready(scene).await))
 }
 
 async fn wait_all_ready(scene: &Scene<'_>) -> Result<()> {

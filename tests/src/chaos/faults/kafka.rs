@@ -1,13 +1,15 @@
 //! Brokers that die, freeze, restart, lose their leaders or their disk.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 
-use super::{Happened, SYNC_WITHIN, Scene};
+use super::{EFFECT_WITHIN, Happened, SYNC_WITHIN, Scene};
 use crate::chaos::kind::Blow;
-use crate::stack::cluster::{BROKERS, Broker};
+use crate::stack::cluster::{BROKERS, Broker, MIN_IN_SYNC};
+use crate::stack::eventually;
 
-/// How long brokers are away, in seconds: shorter and longer than the controller's patience.
+/// How long brokers are away, in seconds: shorter and longer than the controller's patience. Two
+/// are away for so long beyond it.
 const AWAY_SECONDS: std::ops::Range<f64> = 3.0..9.0;
 
 /// Kills or freezes `count` brokers at once.
@@ -20,6 +22,7 @@ pub(super) async fn hit(scene: &mut Scene<'_>, count: usize, blow: Blow) -> Resu
         }
     }
     let ids: Vec<_> = hit.iter().map(|broker| broker.id).collect();
+    let below = below_min_in_sync(scene, &hit).await;
     scene.last(AWAY_SECONDS).await;
     match blow {
         Blow::Kill => {
@@ -35,9 +38,29 @@ pub(super) async fn hit(scene: &mut Scene<'_>, count: usize, blow: Blow) -> Resu
             }
         }
     }
-    let happened = Happened::now(format!("brokers {ids:?} were gone"));
-    scene.world.cluster.wait_in_sync(SYNC_WITHIN).await?;
-    Ok(happened)
+    let happened = Happened::now(format!("brokers {ids:?} were gone{}", below?));
+    Ok(happened.healed(scene.world.cluster.wait_in_sync(SYNC_WITHIN).await))
+}
+
+/// Sees partitions fall below min.insync.replicas, where so many brokers are gone that they must.
+async fn below_min_in_sync(scene: &Scene<'_>, gone: &[&Broker]) -> Result<String> {
+    if BROKERS - gone.len() >= MIN_IN_SYNC {
+        return Ok(String::new());
+    }
+    let cluster = &scene.world.cluster;
+    let there = |broker: &&Broker| gone.iter().all(|gone| gone.id != broker.id);
+    let there = cluster.all().iter().find(there).context("all are gone")?;
+    let below =
+        eventually(
+            "partitions are below min.insync.replicas",
+            EFFECT_WITHIN,
+            async || match cluster.behind_as_told_by(there, MIN_IN_SYNC).await {
+                Ok(below @ 1..) => Ok(below),
+                other => Err(format!("{other:?}")),
+            },
+        )
+        .await?;
+    Ok(format!(", {below} partitions below min.insync.replicas"))
 }
 
 pub(super) async fn restart(scene: &Scene<'_>) -> Result<Happened> {
@@ -47,8 +70,7 @@ pub(super) async fn restart(scene: &Scene<'_>) -> Result<Happened> {
     let after = broker.process().pid();
     ensure!(before != after, "broker {} is process {before} still", broker.id);
     let happened = Happened::now(format!("process {before} is {after} now"));
-    scene.world.cluster.wait_in_sync(SYNC_WITHIN).await?;
-    Ok(happened)
+    Ok(happened.healed(scene.world.cluster.wait_in_sync(SYNC_WITHIN).await))
 }
 
 pub(super) async fn move_leaders(scene: &Scene<'_>) -> Result<Happened> {
@@ -65,8 +87,7 @@ pub(super) async fn empty(scene: &Scene<'_>) -> Result<Happened> {
     broker.empty_disk().await?;
     broker.restart().await?;
     let happened = Happened::now(format!("broker {} began anew", broker.id));
-    scene.world.cluster.wait_in_sync(SYNC_WITHIN).await?;
-    Ok(happened)
+    Ok(happened.healed(scene.world.cluster.wait_in_sync(SYNC_WITHIN).await))
 }
 
 fn broker<'a>(scene: &Scene<'a>, place: usize) -> &'a Broker {

@@ -10,7 +10,6 @@ mod stream;
 
 use std::time::Duration;
 
-use anyhow::Result;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
@@ -35,11 +34,18 @@ pub(super) struct Happened {
     pub proof: String,
     /// When its cause was gone: recovery is counted from then.
     pub ended: Instant,
+    /// Whether what it broke came back, as far as the fault looks; or what did not.
+    pub healed: Result<(), String>,
 }
 
 impl Happened {
     fn now(proof: impl Into<String>) -> Self {
-        Self { proof: proof.into(), ended: Instant::now() }
+        Self { proof: proof.into(), ended: Instant::now(), healed: Ok(()) }
+    }
+
+    /// The same, with what came of waiting for what it broke.
+    fn healed<T>(self, healed: anyhow::Result<T>) -> Self {
+        Self { healed: healed.map(drop).map_err(|error| format!("{error:#}")), ..self }
     }
 }
 
@@ -70,7 +76,13 @@ impl<'a> Scene<'a> {
 
     /// Lets the fault last, between so many seconds.
     async fn last(&mut self, seconds: std::ops::Range<f64>) {
-        let seconds = self.choices.random_range(seconds) * self.duration_scale;
+        let scale = self.duration_scale;
+        self.last_unscaled(seconds.start * scale..seconds.end * scale).await;
+    }
+
+    /// The same for what is of a length that the services' settings give.
+    async fn last_unscaled(&mut self, seconds: std::ops::Range<f64>) {
+        let seconds = self.choices.random_range(seconds);
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     }
 }
@@ -78,8 +90,8 @@ impl<'a> Scene<'a> {
 /// Has a fault happen and heals it.
 ///
 /// # Errors
-/// When it could not be shown to happen, or what it broke could not be started again.
-pub(super) async fn happen(kind: Kind, mut scene: Scene<'_>) -> Result<Happened> {
+/// When it could not be shown to happen.
+pub(super) async fn happen(kind: Kind, mut scene: Scene<'_>) -> anyhow::Result<Happened> {
     let scene = &mut scene;
     match kind {
         Kind::Hit(service, Blow::Kill) => services::kill(scene, service).await,

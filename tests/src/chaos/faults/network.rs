@@ -16,6 +16,9 @@ use crate::stack::toxiproxy::{Proxy, Toxic};
 
 /// How long it lasts, in seconds.
 const SECONDS: std::ops::Range<f64> = 3.0..10.0;
+/// How long connections are half open, in seconds, whatever is scaled: longer than what a service
+/// waits for an answer of Postgres (12) or of a broker (10).
+const HALF_OPEN_SECONDS: std::ops::Range<f64> = 11.0..16.0;
 /// How late bytes come, in milliseconds.
 const DELAY_MS: std::ops::Range<u64> = 200..1_500;
 /// How few kilobytes pass in a second.
@@ -76,15 +79,18 @@ pub(super) async fn trouble(scene: &mut Scene<'_>, trouble: Trouble) -> Result<H
         Some(toxic) => proxy.poison(toxic).await?,
     }
     let shown = link.show(disturbance, standing).await;
-    scene.last(SECONDS).await;
+    match disturbance {
+        Disturbance::HalfOpen => scene.last_unscaled(HALF_OPEN_SECONDS).await,
+        _ => scene.last(SECONDS).await,
+    }
     match disturbance.toxic() {
         None => proxy.mend().await?,
         Some(_) => proxy.cure().await?,
     }
     let shown = shown.with_context(|| format!("{} was in no trouble", proxy.name()))?;
     let happened = Happened::now(format!("{}: {shown}", proxy.name()));
-    link.wait_answer(0, Duration::ZERO).await.context("after it was disturbed")?;
-    Ok(happened)
+    let answered = link.wait_answer(0, Duration::ZERO).await.context("after it was disturbed");
+    Ok(happened.healed(answered))
 }
 
 impl Link<'_> {

@@ -1,7 +1,10 @@
 //! Gateways and writers that are killed, frozen, drained, or have the wrong time.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
 use rand::RngExt;
+use tokio::time::Instant;
 
 use super::{EFFECT_WITHIN, Happened, Scene};
 use crate::chaos::kind::{Blow, GATEWAYS, Service, Step};
@@ -10,9 +13,13 @@ use crate::stack::eventually;
 use crate::stack::service::Service as Running;
 use crate::stack::wrong_clock::WrongClock;
 
-/// How long a frozen process stays so, in seconds: shorter and longer than the session time-out
-/// of consumers, which is 10.
-const FROZEN_SECONDS: std::ops::Range<f64> = 2.0..14.0;
+/// How long a frozen process stays so, in seconds, of the time that is scaled.
+const FROZEN_SECONDS: std::ops::Range<f64> = 2.0..8.0;
+/// One in so many stays frozen for longer than the session time-out of consumers, which is 10 s
+/// whatever is scaled: then its partitions go to others.
+const TAKEN_FOR_DEAD_ONE_IN: u32 = 4;
+/// How long that is, in seconds.
+const TAKEN_FOR_DEAD_SECONDS: std::ops::Range<f64> = 11.0..14.0;
 
 /// How often a step is passed at most before the process is hit there.
 const PASSES_MAX: u32 = 10;
@@ -37,7 +44,7 @@ pub(super) async fn freeze(scene: &mut Scene<'_>, service: Service) -> Result<Ha
     let running = scene.world.roster.get(&name)?;
     running.freeze()?;
     running.wait_frozen(EFFECT_WITHIN).await?;
-    scene.last(FROZEN_SECONDS).await;
+    stay_frozen(scene).await;
     running.thaw()?;
     Ok(Happened::now(format!("{name} was stopped")))
 }
@@ -72,7 +79,7 @@ pub(super) async fn hit_at(scene: &mut Scene<'_>, step: Step, blow: Blow) -> Res
     match blow {
         Blow::Kill => drop(scene.world.start_standing(standing).await?),
         Blow::Freeze => {
-            scene.last(FROZEN_SECONDS).await;
+            stay_frozen(scene).await;
             running.thaw()?;
         }
     }
@@ -87,9 +94,30 @@ async fn hit_on_revoke(scene: &mut Scene<'_>, blow: Blow) -> Result<Happened> {
     let failpoint = Step::OnRevoke.failpoint();
     let mut writers = Vec::new();
     for writer in Standing::writers() {
-        let running = world.roster.get(&writer.name())?;
+        writers.push((writer, world.roster.get(&writer.name())?));
+    }
+    let hit = hit_first_to_revoke(scene, &writers, blow).await;
+    // Whatever came of it, nothing armed or frozen stays behind; who is dead cannot be told.
+    for (_, running) in &writers {
+        let _ = running.thaw();
+        let _ = running.set_failpoint(&failpoint, "off").await;
+    }
+    let ended = Instant::now();
+    if world.roster.get(MOVER).is_ok() {
+        world.roster.terminate(MOVER, scene.tracks).await?;
+    }
+    Ok(Happened { ended, ..hit? })
+}
+
+async fn hit_first_to_revoke(
+    scene: &mut Scene<'_>,
+    writers: &[(Standing, Arc<Running>)],
+    blow: Blow,
+) -> Result<Happened> {
+    let world = scene.world;
+    let failpoint = Step::OnRevoke.failpoint();
+    for (_, running) in writers {
         running.set_failpoint(&failpoint, &actions(0, blow)).await?;
-        writers.push((writer, running));
     }
     world.roster.start(MOVER, world.writer()).await?;
     let is_hit = |running: &Running| match blow {
@@ -102,30 +130,30 @@ async fn hit_on_revoke(scene: &mut Scene<'_>, blow: Blow) -> Result<Happened> {
     .await;
     // More than one may have got there.
     let mut hit = Vec::new();
-    for (writer, running) in &writers {
+    for (writer, running) in writers {
         if is_hit(running) || running.set_failpoint(&failpoint, "off").await.is_err() {
-            hit.push((*writer, running));
+            hit.push(*writer);
         }
     }
     match blow {
         Blow::Kill => {
-            for (writer, _) in &hit {
+            for writer in &hit {
                 world.roster.wait_killed(&writer.name(), EFFECT_WITHIN).await?;
                 world.start_standing(*writer).await?;
             }
         }
-        Blow::Freeze => {
-            scene.last(FROZEN_SECONDS).await;
-            for (_, running) in &hit {
-                running.thaw()?;
-                running.set_failpoint(&failpoint, "off").await?;
-            }
-        }
+        Blow::Freeze => stay_frozen(scene).await,
     }
-    let names: Vec<_> = hit.iter().map(|(writer, _)| writer.name()).collect();
-    let happened = Happened::now(format!("{} let partitions go", names.join(", ")));
-    world.roster.terminate(MOVER, scene.tracks).await?;
-    first.map(|_| happened)
+    let names: Vec<_> = hit.iter().map(|writer| writer.name()).collect();
+    first.map(|_| Happened::now(format!("{} let partitions go", names.join(", "))))
+}
+
+async fn stay_frozen(scene: &mut Scene<'_>) {
+    if scene.choices.random_ratio(1, TAKEN_FOR_DEAD_ONE_IN) {
+        scene.last_unscaled(TAKEN_FOR_DEAD_SECONDS).await;
+    } else {
+        scene.last(FROZEN_SECONDS).await;
+    }
 }
 
 fn actions(passes: u32, blow: Blow) -> String {

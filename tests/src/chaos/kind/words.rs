@@ -120,7 +120,7 @@ impl Trouble {
 }
 
 /// Which parts a troubled connection lies between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Between {
     /// Recorders and a gateway.
     RecordersAndGateway,

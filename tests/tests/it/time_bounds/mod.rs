@@ -1,6 +1,7 @@
 //! Nothing is waited for longer than its time-out: no answer of a gateway, no dead connection.
 
 mod gateway;
+mod kafka;
 mod relay;
 mod writer;
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests::stack::{Environment, Stack, eventually};
 
-use super::support::{NOON_MS, PATIENCE, Session, check_accounts, feed, reaches, wait_stored};
+use super::support::{
+    NOON_MS, PATIENCE, Session, check_accounts, feed, figure, reaches, wait_stored,
+};
 
 #[tokio::test]
 async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
@@ -69,7 +71,49 @@ async fn a_partition_that_goes_and_comes_back_is_consumed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_writer_that_was_taken_for_dead_commits_nothing_and_every_event_lands_once() -> Result<()>
+{
+    // Three of each topic.
+    const PARTITIONS: f64 = 6.0;
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let sql = environment.sql().await?;
+    let frozen = environment.writer().variable("TAPEDECK_LANES", "1").start().await?;
+    frozen.wait_ready().await?;
+    let assigned = "tapedeck_writer_partitions_assigned";
+    reaches(&frozen, assigned, |it| it == PARTITIONS).await?;
+    frozen.set_failpoint("writer::before-offset-commit", "1*return(freeze)").await?;
+    let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
+    let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1"); 10])).collect();
+    feed(&environment, &records).await?;
+    frozen.wait_frozen(PATIENCE).await?;
+    // Once its session has timed out, all are the other's.
+    let other = environment.writer().start().await?;
+    reaches(&other, assigned, |it| it == PARTITIONS).await?;
+    for session in &sessions {
+        wait_stored(&sql, session, 10).await?;
+    }
+    environment.wait_committed(PATIENCE).await?;
+    let repeated = figure(&other, "tapedeck_writer_events_duplicate_total", &[]).await?;
+    ensure!(repeated > 0.0, "it had written nothing");
+
+    frozen.thaw()?;
+    let (lost, labels) = ("tapedeck_writer_rebalanced_partitions_total", [("change", "lost")]);
+    frozen.wait_for_metric(lost, &labels, PATIENCE, |it| it == PARTITIONS).await?;
+    check_accounts(&frozen).await?;
+    let labels = [("outcome", "committed")];
+    assert_eq!(figure(&frozen, "tapedeck_writer_offset_commits_total", &labels).await?, 0.0);
+    // And it goes on as a member.
+    ensure!(other.terminate().await?.success(), "{}", other.log());
+    reaches(&frozen, assigned, |it| it == PARTITIONS).await?;
+    let next = Session::new();
+    feed(&environment, &[next.batch(0, &[("click", "1")])]).await?;
+    wait_stored(&sql, &next, 1).await
+}
+
+#[tokio::test]
 async fn a_writer_stopped_in_the_middle_of_a_rebalance_leaves_promptly() -> Result<()> {
+    // By default.
+    const STAYING_LANES: usize = 2;
     let environment = Environment::new(Stack::shared().await?).await?;
     let staying = environment.writer().start().await?;
     staying.wait_ready().await?;
@@ -80,27 +124,33 @@ async fn a_writer_stopped_in_the_middle_of_a_rebalance_leaves_promptly() -> Resu
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         let stopped = tokio::time::timeout(Duration::from_secs(20), passing.terminate()).await;
         ensure!(stopped.is_ok_and(|it| it.is_ok_and(|it| it.success())), "{}", passing.log());
+        wait_members(&environment, STAYING_LANES).await.with_context(|| passing.log())?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_lane_without_partitions_leaves_its_group_when_it_stops() -> Result<()> {
-    // Half of the session time-out, after which the group forgets whoever is silent.
-    const AT_ONCE: Duration = Duration::from_secs(5);
     let environment = Environment::new(Stack::shared().await?).await?;
     // Three partitions of each topic: two lanes get none.
     let writer = environment.writer().variable("TAPEDECK_LANES", "8").start().await?;
     writer.wait_ready().await?;
     ensure!(writer.terminate().await?.success(), "{}", writer.log());
-    eventually("the group is empty", AT_ONCE, async || {
-        match environment.records().members(environment.consumer_group()).await {
-            Ok(0) => Ok(()),
+    wait_members(&environment, 0).await.with_context(|| writer.log())
+}
+
+/// Waits until the group has so many members.
+async fn wait_members(environment: &Environment, expected: usize) -> Result<()> {
+    // Half of the session time-out, after which the group forgets whoever is silent.
+    const AT_ONCE: Duration = Duration::from_secs(5);
+    let group = environment.consumer_group();
+    eventually("the group has as many members as it should", AT_ONCE, async || {
+        match environment.records().members(group).await {
+            Ok(members) if members == expected => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await
-    .with_context(|| writer.log())
 }
 
 #[tokio::test]
