@@ -7,6 +7,7 @@ use rand::RngExt;
 
 use super::{EFFECT_WITHIN, Happened, SYNC_WITHIN, Scene};
 use crate::chaos::standing::Standing;
+use crate::stack::eventually;
 
 /// How often a consumer joins and leaves in one go.
 const JOINS: std::ops::RangeInclusive<usize> = 2..=4;
@@ -34,17 +35,27 @@ pub(super) async fn churn(scene: &mut Scene<'_>) -> Result<Happened> {
 
 pub(super) async fn previous_writer(scene: &mut Scene<'_>) -> Result<Happened> {
     const NAME: &str = "writer-previous";
-    /// As many as the standing writers have together: it is given half of the partitions, not two
-    /// that may both be of pages.
+    /// As many as the standing writers have together: it is given half of the partitions.
     const LANES: &str = "6";
+    /// Its partitions may all be of pages.
+    const CONSUMED: [&str; 3] = [
+        "tapedeck_writer_events_consumed_total",
+        "tapedeck_writer_pages_written_total",
+        "tapedeck_writer_page_repeats_total",
+    ];
     let file = scene.world.previous_writer.as_ref().context("there is no previous writer")?;
     let writer = scene.world.writer().file(file).variable("TAPEDECK_LANES", LANES);
     let writer = scene.world.roster.start(NAME, writer).await?;
-    let consumed = "tapedeck_writer_events_consumed_total";
-    let consumed = writer.wait_for_metric(consumed, &[], 2 * EFFECT_WITHIN, |it| it > 0.0).await;
+    let consumed = eventually("it consumes something", 2 * EFFECT_WITHIN, async || {
+        let metrics = writer.metrics().await?;
+        let consumed: f64 = CONSUMED.iter().filter_map(|name| metrics.sum(name, &[])).sum();
+        ensure!(consumed > 0.0, "nothing so far");
+        Ok(consumed)
+    })
+    .await;
     scene.last(STAY_SECONDS).await;
     scene.world.roster.terminate(NAME, scene.tracks).await?;
-    Ok(Happened::now(format!("it consumed {} events and more", consumed?)))
+    Ok(Happened::now(format!("it consumed {} events and pages, and more", consumed?)))
 }
 
 pub(super) async fn rolling_restart(scene: &Scene<'_>) -> Result<Happened> {
