@@ -17,15 +17,12 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Tracks {
     locks: Mutex<BTreeMap<Track, Arc<tokio::sync::Mutex<()>>>>,
-    outages: Mutex<Outages>,
+    outages: Mutex<BTreeMap<Need, Outages>>,
 }
 
-/// What services depend on and do not have, or have had again for not long.
-#[derive(Debug, Default)]
-struct Outages(BTreeMap<Need, OutageTimes>);
-
+/// Faults that take away something that services depend on.
 #[derive(Clone, Copy, Debug, Default)]
-struct OutageTimes {
+struct Outages {
     now: usize,
     last_ended: Option<Instant>,
 }
@@ -59,7 +56,7 @@ impl Tracks {
         }
         let needs = fault.takes_away();
         for need in &needs {
-            self.outages().0.entry(*need).or_default().now += 1;
+            self.outages().entry(*need).or_default().now += 1;
         }
         Held { _locks: locks, _outage: Outage { tracks: self, needs } }
     }
@@ -67,11 +64,11 @@ impl Tracks {
     /// Whether something that a service needs has been out since then, or had been just before.
     pub(super) fn outage_since(&self, begun: Instant, needs: &[Need]) -> bool {
         let outages = self.outages();
-        let mut times = needs.iter().filter_map(|need| outages.0.get(need));
+        let mut times = needs.iter().filter_map(|need| outages.get(need));
         times.any(|it| it.now > 0 || it.last_ended.is_some_and(|end| end + AFTERMATH >= begun))
     }
 
-    fn outages(&self) -> MutexGuard<'_, Outages> {
+    fn outages(&self) -> MutexGuard<'_, BTreeMap<Need, Outages>> {
         self.outages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,7 +77,7 @@ impl Drop for Outage<'_> {
     fn drop(&mut self) {
         let (mut outages, now) = (self.tracks.outages(), Instant::now());
         for need in &self.needs {
-            if let Some(times) = outages.0.get_mut(need) {
+            if let Some(times) = outages.get_mut(need) {
                 times.now -= 1;
                 times.last_ended = Some(now);
             }

@@ -1,7 +1,6 @@
 //! Three brokers that replicate: what a fault run stops, freezes and empties one or two at a time.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +26,7 @@ pub const MIN_IN_SYNC: usize = 2;
 /// someone to notice.
 const CONTROLLER: usize = BROKERS + 1;
 
-/// What all brokers have besides what local brokers have anyway. Short time-outs: a fail-over is
+/// What all nodes have besides what local brokers have anyway. Short time-outs: a fail-over is
 /// tried dozens of times.
 const PROPERTIES: &str = "\
 offsets.topic.replication.factor=3
@@ -36,7 +35,6 @@ transaction.state.log.min.isr=2
 share.coordinator.state.topic.replication.factor=3
 share.coordinator.state.topic.min.isr=2
 default.replication.factor=3
-min.insync.replicas=2
 broker.session.timeout.ms=5000
 broker.heartbeat.interval.ms=500
 replica.lag.time.max.ms=5000
@@ -297,22 +295,24 @@ impl Broker {
     }
 }
 
-fn controller_properties(port: u16) -> String {
-    let mut text = PROPERTIES.to_owned();
-    let _ = write!(
-        text,
-        "process.roles=controller\n\
-         node.id={CONTROLLER}\n\
-         listeners=CONTROLLER://{}\n\
-         controller.quorum.voters={}\n",
-        address(port),
-        voters(port),
-    );
-    text
+fn common_properties(controller_port: u16) -> String {
+    let controller = address(controller_port);
+    format!(
+        "{PROPERTIES}\
+         min.insync.replicas={MIN_IN_SYNC}\n\
+         controller.quorum.voters={CONTROLLER}@{controller}\n"
+    )
 }
 
-fn voters(controller_port: u16) -> String {
-    format!("{CONTROLLER}@{}", address(controller_port))
+fn controller_properties(port: u16) -> String {
+    format!(
+        "{common}\
+         process.roles=controller\n\
+         node.id={CONTROLLER}\n\
+         listeners=CONTROLLER://{listener}\n",
+        common = common_properties(port),
+        listener = address(port),
+    )
 }
 
 fn properties(id: usize, port: u16, controller_port: u16, own: &Listeners) -> String {
@@ -322,21 +322,18 @@ fn properties(id: usize, port: u16, controller_port: u16, own: &Listeners) -> St
         let shown: Vec<_> = all().map(show).collect();
         shown.join(",")
     };
-    let mut text = PROPERTIES.to_owned();
     let listeners = join(&|it| format!("{}://{}", it.name, address(it.port)));
     let advertised = join(&|it| format!("{}://{}", it.name, it.advertised));
     let protocols = join(&|it| format!("{}:PLAINTEXT", it.name));
-    let _ = write!(
-        text,
-        "process.roles=broker\n\
+    format!(
+        "{common}\
+         process.roles=broker\n\
          node.id={id}\n\
          listeners={listeners}\n\
          advertised.listeners={advertised}\n\
          listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT\n\
-         inter.broker.listener.name={internal}\n\
-         controller.quorum.voters={voters}\n",
-        voters = voters(controller_port),
+         inter.broker.listener.name={internal}\n",
+        common = common_properties(controller_port),
         internal = own.internal.name,
-    );
-    text
+    )
 }

@@ -33,9 +33,7 @@ impl Lane {
             }
             self.take_outcomes(ROUND.min(left(deadline)))?;
         }
-        // What was lost cannot be committed any more.
-        let can_commit = |lane: &Self| !lane.consumer.assignment_lost();
-        while !self.commits.done() && can_commit(self) && !left(deadline).is_zero() {
+        while !self.commits.done() && self.may_commit() && !left(deadline).is_zero() {
             self.parts.health.tick();
             self.proceed_with_commits(ROUND.min(left(deadline)));
         }

@@ -308,9 +308,14 @@ impl Lane {
         self.proceed_with_commits(Duration::ZERO);
     }
 
+    /// Whether the partitions are this lane's to commit: of those that were lost, what others
+    /// commit counts, until they are let go.
+    fn may_commit(&self) -> bool {
+        !self.consumer.assignment_lost()
+    }
+
     fn proceed_with_commits(&mut self, timeout: Duration) {
-        // Others have them: theirs is what is committed. They go in a moment.
-        if self.consumer.assignment_lost() {
+        if !self.may_commit() {
             return;
         }
         let (settled, names) = (&self.settled, &self.names);

@@ -93,10 +93,10 @@ impl Lane {
             return Ok(());
         }
         self.finish(Instant::now() + self.parts.options.revoke_timeout())?;
-        let partitions = self.names.partitions(&self.consumer.assignment()?);
-        let count = unassign(&self.consumer, &self.names.list(&partitions))?;
+        let assigned = self.consumer.assignment()?;
+        let count = unassign(&self.consumer, &assigned)?;
         self.count_partitions("revoked", count);
-        self.await_placing(partitions);
+        self.await_placing(self.names.partitions(&assigned));
         Ok(())
     }
 

@@ -50,16 +50,12 @@ async fn below_min_in_sync(scene: &Scene<'_>, gone: &[&Broker]) -> Result<String
     let cluster = &scene.world.cluster;
     let there = |broker: &&Broker| gone.iter().all(|gone| gone.id != broker.id);
     let there = cluster.all().iter().find(there).context("all are gone")?;
+    let below = async || match cluster.behind_as_told_by(there, MIN_IN_SYNC).await {
+        Ok(below @ 1..) => Ok(below),
+        other => Err(format!("{other:?}")),
+    };
     let below =
-        eventually(
-            "partitions are below min.insync.replicas",
-            EFFECT_WITHIN,
-            async || match cluster.behind_as_told_by(there, MIN_IN_SYNC).await {
-                Ok(below @ 1..) => Ok(below),
-                other => Err(format!("{other:?}")),
-            },
-        )
-        .await?;
+        eventually("partitions are below min.insync.replicas", EFFECT_WITHIN, below).await?;
     Ok(format!(", {below} partitions below min.insync.replicas"))
 }
 
