@@ -10,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
-use crate::kafka::{BROKER_QUESTION_TIMEOUT, KafkaOptions, unique_client_id};
+use crate::kafka::{KafkaOptions, unique_client_id};
 use crate::limits::SizeLimits;
 use crate::options::{CheckOptions, Problems};
 
@@ -199,6 +199,10 @@ pub enum TopicError {
     Configuration(String),
 }
 
+/// How long one question about topics may take. Each attempt asks a broker of the client's choice:
+/// while one of several is silent, what counts is to ask another soon.
+const TOPIC_QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The pauses before the topics are checked again while Kafka cannot be reached.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -240,7 +244,7 @@ pub async fn ensure(
         .client(&unique_client_id("tapedeck-admin", 0), [])
         .map_err(TopicError::Configuration)?
         .create()?;
-    let request = AdminOptions::new().request_timeout(Some(BROKER_QUESTION_TIMEOUT));
+    let request = AdminOptions::new().request_timeout(Some(TOPIC_QUESTION_TIMEOUT));
     let specifications = options.specifications(limits);
     if options.create_topics {
         create(&admin, &request, options, &specifications).await?;

@@ -152,6 +152,14 @@ impl Cluster {
         Ok(self.brokers.iter().find(|it| i32::try_from(it.id) == Ok(leader)))
     }
 
+    /// The broker that coordinates a consumer group that has been there.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn coordinator(&self, group: &str) -> Result<Option<&Broker>> {
+        self.leader("__consumer_offsets", offsets_partition(group)).await
+    }
+
     /// Waits until every replica of every partition is in sync.
     ///
     /// # Errors
@@ -224,6 +232,14 @@ impl Cluster {
         ensure!(brokers == BROKERS, "a broker is missing");
         Ok(partitions)
     }
+}
+
+/// Where a group's offsets are: as Kafka does it, by Java's hash of its name.
+fn offsets_partition(group: &str) -> i32 {
+    /// `offsets.topic.num.partitions` in `deploy/local/kafka/server.properties`.
+    const PARTITIONS: i32 = 4;
+    let hash = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(unit.into());
+    group.encode_utf16().fold(0, hash).checked_abs().unwrap_or(0) % PARTITIONS
 }
 
 /// All partitions, and how many brokers there are, as one of `servers` tells.
@@ -336,4 +352,22 @@ fn properties(id: usize, port: u16, controller_port: u16, own: &Listeners) -> St
         common = common_properties(controller_port),
         internal = own.internal.name,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_groups_offsets_are_where_java_finds_them() {
+        fn check(group: &str, expected: i32) {
+            assert_eq!(offsets_partition(group), expected, "{group}");
+        }
+        // In Java, "a".hashCode() is 97, "hello".hashCode() 99162322, and "tapedeck".hashCode()
+        // -501100341.
+        check("", 0);
+        check("a", 1);
+        check("hello", 2);
+        check("tapedeck", 1);
+    }
 }

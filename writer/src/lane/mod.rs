@@ -38,6 +38,7 @@ use crate::settle::{Handover, Outcome, Settler};
 use commits::Commits;
 use config::consumer_config;
 use context::LaneContext;
+use offsets::SilentBrokers;
 use topic_names::TopicNames;
 
 /// The longest wait for anything before the lane looks around again.
@@ -91,8 +92,10 @@ pub struct Lane {
     outcomes: Receiver<Outcome>,
     building: Batch,
     settling: Option<Settling>,
-    /// Assigned, but their position could not be found yet; with how often it was asked for.
-    unplaced: BTreeMap<Partition, u32>,
+    /// Assigned, but their position could not be found yet.
+    unplaced: BTreeSet<Partition>,
+    /// Who was asked for positions and did not answer.
+    silent_brokers: SilentBrokers,
     /// When to look for it.
     place_at: Option<Instant>,
     /// The group waits to hear that its assignment was taken on.
@@ -159,7 +162,8 @@ impl Lane {
             outcomes,
             building: Batch::default(),
             settling: None,
-            unplaced: BTreeMap::new(),
+            unplaced: BTreeSet::new(),
+            silent_brokers: SilentBrokers::default(),
             place_at: None,
             assignment_open: false,
             position_lost: false,

@@ -1,7 +1,7 @@
 //! Where a partition begins, decided by us and never by Kafka's client, which would skip or
 //! repeat without telling.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use common::kafka::BROKER_QUESTION_TIMEOUT;
@@ -15,6 +15,9 @@ use crate::metrics::WriterMetrics;
 
 /// How long a partition's leader may take to answer: others wait for their turn.
 const LEADER_QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a broker that did not answer is left alone.
+const SILENT_BROKER_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where to begin, and what that means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,33 +85,76 @@ impl Start {
     }
 }
 
-/// What came of asking where partitions begin.
-pub(super) struct Answers {
-    /// Partitions with the offset to begin at.
-    pub starts: TopicPartitionList,
-    /// Those whose leader did not answer.
-    pub silent: TopicPartitionList,
+/// Brokers that left a question unanswered: asking them again and again would hold up the lane, and
+/// with it the other brokers' partitions.
+#[derive(Debug, Default)]
+pub(super) struct SilentBrokers(BTreeMap<i32, Instant>);
+
+impl SilentBrokers {
+    /// Whether a broker is to be asked, and last of all when it left the last question unanswered.
+    fn turn(&self, broker: i32, now: Instant) -> Option<Turn> {
+        match self.0.get(&broker) {
+            None => Some(Turn::First),
+            Some(until) if now >= *until => Some(Turn::Last),
+            Some(_) => None,
+        }
+    }
+
+    fn note_silence(&mut self, broker: i32, now: Instant) {
+        self.0.insert(broker, now + SILENT_BROKER_PAUSE);
+    }
+
+    fn note_answer(&mut self, broker: i32) {
+        self.0.remove(&broker);
+    }
 }
 
-/// Asks where partitions begin, in their order, for as long as one round may take: one broker's
-/// absence stops neither the lane nor the others' partitions.
+/// When in a round a broker is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    First,
+    Last,
+}
+
+/// Asks where partitions begin, for as long as one round may take: one broker's absence stops
+/// neither the lane nor the others' partitions. Gives those whose leader answered, with the offset
+/// to begin at; the rest is to be asked for again.
 ///
 /// # Errors
-/// When the group's coordinator doesn't answer; try again.
+/// When the group's coordinator, or whoever is asked for the leaders, does not answer; try again.
 pub(super) fn starts(
     consumer: &BaseConsumer<LaneContext>,
     partitions: &TopicPartitionList,
+    silent: &mut SilentBrokers,
     parts: &LaneParts,
-) -> KafkaResult<Answers> {
-    let mut answers =
-        Answers { starts: TopicPartitionList::new(), silent: TopicPartitionList::new() };
+) -> KafkaResult<TopicPartitionList> {
+    let mut starts = TopicPartitionList::new();
     // A member may be given nothing; Kafka is not asked about nothing.
     if partitions.count() == 0 {
-        return Ok(answers);
+        return Ok(starts);
     }
+    let leaders = leaders(consumer, partitions)?;
     let committed = consumer.committed_offsets(partitions.clone(), BROKER_QUESTION_TIMEOUT)?;
-    let until = Instant::now() + BROKER_QUESTION_TIMEOUT;
-    for element in committed.elements().iter().take_while(|_| Instant::now() < until) {
+    let now = Instant::now();
+    let mut askable: Vec<_> = committed
+        .elements()
+        .into_iter()
+        .filter_map(|element| {
+            let leader = *leaders.get(&(element.topic().to_owned(), element.partition()))?;
+            Some((silent.turn(leader, now)?, leader, element))
+        })
+        .collect();
+    askable.sort_by_key(|(turn, ..)| *turn);
+    let until = now + BROKER_QUESTION_TIMEOUT;
+    for (_, leader, element) in askable {
+        let now = Instant::now();
+        if now >= until {
+            break;
+        }
+        // It may have fallen silent in this round.
+        if silent.turn(leader, now).is_none() {
+            continue;
+        }
         parts.health.tick();
         let (topic, partition) = (element.topic(), element.partition());
         // Else an error would pass for "nothing committed", and all be read again.
@@ -118,34 +164,45 @@ pub(super) fn starts(
         let (oldest, end) = match watermarks {
             Ok(watermarks) => watermarks,
             Err(error) => {
-                tracing::warn!(%error, topic, partition, "cannot find where it begins for now");
-                answers.silent.add_partition(topic, partition);
+                tracing::warn!(%error, topic, partition, leader, "cannot find where it begins for now");
+                if now.elapsed() >= LEADER_QUESTION_TIMEOUT {
+                    silent.note_silence(leader, Instant::now());
+                }
                 continue;
             }
         };
+        silent.note_answer(leader);
         let committed = match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         };
         let start = Start::decide(committed, oldest, end);
         start.tell(topic, partition, &parts.metrics);
-        answers.starts.add_partition_offset(topic, partition, Offset::Offset(start.offset()))?;
+        starts.add_partition_offset(topic, partition, Offset::Offset(start.offset()))?;
     }
-    learn_leaders(consumer, &answers.silent);
-    Ok(answers)
+    Ok(starts)
 }
 
-/// Has the client ask who leads partitions, for the next attempt. By itself it takes what it heard
-/// last (that there is no leader, or one whose broker is gone) for final, until it refreshes all
-/// it knows: minutes later.
-fn learn_leaders(consumer: &BaseConsumer<LaneContext>, partitions: &TopicPartitionList) {
+/// Who leads partitions, of those that have a leader. The client learns it along: by itself it
+/// takes what it heard last (that there is no leader, or one whose broker is gone) for final, until
+/// it refreshes all it knows: minutes later.
+fn leaders(
+    consumer: &BaseConsumer<LaneContext>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<BTreeMap<(String, i32), i32>> {
     let topics: BTreeSet<String> =
         partitions.elements().iter().map(|it| it.topic().to_owned()).collect();
-    for topic in topics {
-        if let Err(error) = consumer.fetch_metadata(Some(&topic), LEADER_QUESTION_TIMEOUT) {
-            tracing::warn!(%error, topic, "cannot ask for leaders for now");
+    let mut leaders = BTreeMap::new();
+    for name in topics {
+        let metadata = consumer.fetch_metadata(Some(&name), LEADER_QUESTION_TIMEOUT)?;
+        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+            // Minus one says that there is none.
+            if partition.leader() >= 0 {
+                leaders.insert((name.clone(), partition.id()), partition.leader());
+            }
         }
     }
+    Ok(leaders)
 }
 
 #[cfg(test)]
@@ -165,5 +222,20 @@ mod tests {
         check(Some(10), 40, 90, Start::BelowOldest { at: 40, lost: 30 });
         check(Some(91), 40, 90, Start::AboveNewest { at: 40 });
         check(Some(7), 0, 0, Start::AboveNewest { at: 0 });
+    }
+
+    #[test]
+    fn a_silent_broker_is_left_alone_for_a_while_and_then_asked_last_until_it_answers() {
+        let begun = Instant::now();
+        let mut silent = SilentBrokers::default();
+        assert_eq!(silent.turn(1, begun), Some(Turn::First));
+        silent.note_silence(1, begun);
+        let paused = begun + SILENT_BROKER_PAUSE / 2;
+        assert_eq!(silent.turn(1, paused), None);
+        assert_eq!(silent.turn(2, paused), Some(Turn::First));
+        let over = begun + SILENT_BROKER_PAUSE;
+        assert_eq!(silent.turn(1, over), Some(Turn::Last));
+        silent.note_answer(1);
+        assert_eq!(silent.turn(1, over), Some(Turn::First));
     }
 }

@@ -7,7 +7,6 @@ use common::failpoint;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::context::{Rebalance, assign, unassign};
-use super::offsets::Answers;
 use super::{Lane, LaneError, offsets};
 use crate::record::Partition;
 
@@ -48,22 +47,16 @@ impl Lane {
         if self.place_at.is_none_or(|at| Instant::now() < at) {
             return Ok(());
         }
-        // Those of brokers that did not answer come last, so that they hold up no others.
-        let mut order: Vec<_> = self.unplaced.iter().collect();
-        order.sort_by_key(|(_, asked)| **asked);
-        let partitions = self.names.list(order.into_iter().map(|(partition, _)| partition));
-        let answers = match offsets::starts(&self.consumer, &partitions, &self.parts) {
-            Ok(answers) => answers,
+        let partitions = self.names.list(&self.unplaced);
+        let silent = &mut self.silent_brokers;
+        let starts = match offsets::starts(&self.consumer, &partitions, silent, &self.parts) {
+            Ok(starts) => starts,
             Err(error) => {
                 tracing::warn!(%error, "cannot ask where partitions begin; trying again");
                 self.place_at = Some(Instant::now() + RETRY_POSITIONS_AFTER);
                 return Ok(());
             }
         };
-        let Answers { starts, silent } = answers;
-        for partition in self.names.partitions(&silent) {
-            self.unplaced.entry(partition).and_modify(|asked| *asked += 1);
-        }
         // Also when there are none: until the group has its answer, no partition is fetched.
         if self.assignment_open || starts.count() > 0 {
             assign(&self.consumer, &starts)?;
@@ -74,7 +67,7 @@ impl Lane {
             self.change_fetching(BaseConsumer::pause);
         }
         let placed = self.names.partitions(&starts);
-        self.unplaced.retain(|partition, _| !placed.contains(partition));
+        self.unplaced.retain(|partition| !placed.contains(partition));
         self.place_at = match self.unplaced.is_empty() {
             true => {
                 self.parts.health.consuming();
@@ -101,7 +94,7 @@ impl Lane {
     }
 
     fn await_placing(&mut self, partitions: BTreeSet<Partition>) {
-        self.unplaced.extend(partitions.into_iter().map(|partition| (partition, 0)));
+        self.unplaced.extend(partitions);
         self.place_at = Some(Instant::now());
     }
 
@@ -117,7 +110,7 @@ impl Lane {
             let fewer = i64::try_from(stopped_before - self.stopped.len()).unwrap_or(i64::MAX);
             self.note_stopped(-fewer);
         }
-        self.unplaced.retain(|partition, _| !partitions.contains(partition));
+        self.unplaced.retain(|partition| !partitions.contains(partition));
         let list = self.names.list(partitions);
         self.consumer.context().forget_lag(&list);
         match unassign(&self.consumer, &list) {

@@ -1,6 +1,7 @@
 //! No lane waits for a dead connection to a broker beyond its time-out, and once another broker
 //! leads, events are fresh again.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use tests::stack::cluster::{BROKERS, Cluster, Listener, Listeners};
 use tests::stack::ports::free_port;
+use tests::stack::service::ServiceBuilder;
 use tests::stack::{Environment, Folder, Postgres, Service, Stack};
 use tokio_postgres::Client;
 
@@ -24,11 +26,17 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
 const BROKER_SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 const FAIL_OVER_WITHIN: Duration = Duration::from_secs(15);
 
-/// Replays enough for every partition to have some.
-const REPLAYS: usize = 24;
+/// Replays enough for every broker's partitions to have some.
+const REPLAYS: usize = 48;
 
-const SETTINGS: [(&str, &str); 2] =
-    [("TAPEDECK_TOPIC_REPLICATION", "3"), ("TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", "2")];
+/// Partitions of each topic: each of two lanes has several of each broker's.
+const PARTITIONS: i32 = 12;
+
+const SETTINGS: [(&str, &str); 3] = [
+    ("TAPEDECK_TOPIC_REPLICATION", "3"),
+    ("TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", "2"),
+    ("TAPEDECK_TOPIC_PARTITIONS", "12"),
+];
 
 /// A writer whose way to each of three brokers leads through a relay.
 struct Fixture {
@@ -59,9 +67,7 @@ impl Fixture {
         let postgres = Stack::shared().await?.private_postgres().await?;
         let database = postgres.create_database("fail_over").await?;
         let environment = Environment::at(&folder, cluster.brokers(), database).await?;
-        let brokers: Vec<_> = relays.iter().map(|relay| relay.address().to_string()).collect();
-        let builder = environment.writer().variable("TAPEDECK_KAFKA_BROKERS", brokers.join(","));
-        let writer = builder.variables(SETTINGS).start().await?;
+        let writer = writer(&environment, &relays).start().await?;
         writer.wait_ready().await?;
         let sql = environment.sql().await?;
         let it = Self {
@@ -88,6 +94,61 @@ impl Fixture {
             .with_context(|| self.writer.log())?;
         Ok(begun.elapsed())
     }
+}
+
+/// A writer whose way to the brokers leads through the relays.
+fn writer<'a>(environment: &'a Environment, relays: &[Relay]) -> ServiceBuilder<'a> {
+    let brokers: Vec<_> = relays.iter().map(|relay| relay.address().to_string()).collect();
+    let brokers = brokers.join(",");
+    environment.writer().variable("TAPEDECK_KAFKA_BROKERS", brokers).variables(SETTINGS)
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_answer_holds_up_no_partitions_but_its_own() -> Result<()> {
+    /// To happen on a broker that answers when it looks at the topics.
+    const STARTED_WITHIN: Duration = Duration::from_secs(60);
+    /// To join, to ask the silent broker for as long as one round may take, and to write.
+    const OTHERS_WITHIN: Duration = Duration::from_secs(25);
+    let it = Fixture::start().await?;
+    ensure!(it.writer.terminate().await?.success(), "{}", it.writer.log());
+    let group = it.environment.consumer_group();
+    let coordinator = it.cluster.coordinator(group).await?.context("no coordinator")?.id;
+    let mut brokers = it.cluster.all().iter().zip(&it.relays);
+    let (silent, relay) =
+        brokers.find(|(broker, _)| broker.id != coordinator).context("no other")?;
+    relay.swallow();
+    let next = writer(&it.environment, &it.relays).start().await?;
+    next.wait_logged("\"consuming\"", STARTED_WITHIN).await?;
+    let begun = Instant::now();
+    let topic = it.environment.topic("replay-events");
+    let sessions: Vec<_> = (0..REPLAYS).map(|_| Session::new()).collect();
+    let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1")])).collect();
+    feed(&it.environment, &records).await?;
+    let mut held_up = BTreeSet::new();
+    for number in 0..PARTITIONS {
+        if it.cluster.leader(&topic, number).await?.is_some_and(|it| it.id == silent.id) {
+            held_up.insert(number);
+        }
+    }
+    let fed = it.environment.records().read_all(&topic).await?;
+    let is_held_up = |session: &&Session| {
+        let key = session.replay_id.to_string();
+        fed.iter().any(|it| it.key == key.as_bytes() && held_up.contains(&it.partition))
+    };
+    let (held_up, others): (Vec<_>, Vec<_>) = sessions.iter().partition(is_held_up);
+    ensure!(!held_up.is_empty() && !others.is_empty(), "all have one leader");
+    try_join_all(others.iter().map(|session| wait_stored(&it.sql, session, 1)))
+        .await
+        .with_context(|| next.log())?;
+    println!("those of others are stored after {:?}", begun.elapsed());
+    ensure!(begun.elapsed() < OTHERS_WITHIN, "{:?}\n{}", begun.elapsed(), next.log());
+    ensure!(next.liveness().await?.is_ok(), "it is taken for stuck");
+    for session in &held_up {
+        ensure!(session.stored(&it.sql).await?.is_empty(), "it answers");
+    }
+    relay.heal();
+    try_join_all(held_up.iter().map(|session| wait_stored(&it.sql, session, 1))).await?;
+    Ok(())
 }
 
 #[tokio::test]
