@@ -62,7 +62,8 @@ cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/
 
 step "a short fault run"
 PROFILE=dev deploy/local/chaos.sh --seed $FAULT_RUN_SEED --minutes $FAULT_RUN_MINUTES \
-    --duration-scale 0.4 --recorders 6 --speed 1 --ledger "$scratch/ledger.jsonl" </dev/null || passed=false
+    --duration-scale 0.4 --recorders 6 --speed 1 --ledger "$scratch/ledger.jsonl" </dev/null |
+    tee "$scratch/fault-run" || passed=false
 
 if $fuzzing; then
     step "fuzzing, $FUZZ_RUNS inputs a target"
@@ -75,6 +76,9 @@ sed -n 's/^test \(.*\) \.\.\. .*<\([0-9.]*\)s>$/\2 s\t\1/p' "$times" | sort -rn 
 
 # The end of each test program that has tests.
 grep '^test result:' "$times" | grep -v ' 0 passed; 0 failed; 0 ignored' || true
+# Once more what failed, where it is read first.
+sed -n '/^failures:$/,/^test result:/p' "$times"
+sed -n '/^findings:/,$p' "$scratch/fault-run"
 if ! $passed; then
     echo "FAILED; what was written down is in $scratch"
     exit 1

@@ -179,7 +179,7 @@ impl Chaos {
         Ok(Report {
             fleet,
             probes: freshness.answers(),
-            slowest: freshness.slowest(),
+            worst: freshness.worst(),
             faults: results,
             kinds: options.kinds,
             left_out,

@@ -51,8 +51,25 @@ struct Probes {
     missing: BTreeMap<Uuid, UnderWay>,
     /// How many were seen there.
     stored: u64,
-    /// The longest that one took there from its acknowledgement.
-    slowest: Duration,
+    /// The worst so far of those that were seen there.
+    worst: Worst,
+}
+
+/// The worst that probes met on their way from their acknowledgement to the tables, each for
+/// itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Worst {
+    /// The longest that one took.
+    pub took: Duration,
+    /// The most that were acknowledged after one and in the tables before it. While nothing gets
+    /// through at all, time passes and nobody is overtaken.
+    pub overtaken: u64,
+}
+
+impl Worst {
+    fn max(self, other: Self) -> Self {
+        Self { took: self.took.max(other.took), overtaken: self.overtaken.max(other.overtaken) }
+    }
 }
 
 /// A probe on its way to the tables.
@@ -60,11 +77,12 @@ struct Probes {
 struct UnderWay {
     since: Instant,
     acknowledged_at: Option<Instant>,
+    overtaken: u64,
 }
 
 impl Probes {
     fn sent(&mut self, event_id: Uuid, now: Instant) {
-        self.missing.insert(event_id, UnderWay { since: now, acknowledged_at: None });
+        self.missing.insert(event_id, UnderWay { since: now, acknowledged_at: None, overtaken: 0 });
     }
 
     fn acknowledged(&mut self, event_id: Uuid, now: Instant) {
@@ -81,19 +99,28 @@ impl Probes {
     fn found(&mut self, event_id: Uuid, now: Instant) {
         let Some(probe) = self.missing.remove(&event_id) else { return };
         self.stored += 1;
-        self.slowest = self.slowest.max(probe.since_acknowledged(now));
+        self.worst = self.worst.max(probe.way(now));
+        for waiting in self.missing.values_mut() {
+            // One whose answer is not there yet was not acknowledged later than it was found.
+            let at = probe.acknowledged_at.unwrap_or(now);
+            if waiting.acknowledged_at.is_some_and(|it| it < at) {
+                waiting.overtaken += 1;
+            }
+        }
     }
 
-    /// The longest that one has taken, or taken so far, since its acknowledgement.
-    fn slowest(&self, now: Instant) -> Duration {
-        let missing = self.missing.values().map(|probe| probe.since_acknowledged(now));
-        missing.fold(self.slowest, Duration::max)
+    /// The worst that one has met, or met so far.
+    fn worst(&self, now: Instant) -> Worst {
+        self.missing.values().map(|probe| probe.way(now)).fold(self.worst, Worst::max)
     }
 }
 
 impl UnderWay {
-    fn since_acknowledged(self, now: Instant) -> Duration {
-        self.acknowledged_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    /// Its way to the tables so far.
+    fn way(self, now: Instant) -> Worst {
+        let took =
+            self.acknowledged_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        Worst { took, overtaken: self.overtaken }
     }
 }
 
@@ -114,9 +141,9 @@ impl Freshness {
         self.lock().stored
     }
 
-    /// The longest that a probe has taken from its acknowledgement to the tables.
-    pub(super) fn slowest(&self) -> Duration {
-        self.lock().slowest(Instant::now())
+    /// The worst that a probe has met on its way to the tables.
+    pub(super) fn worst(&self) -> Worst {
+        self.lock().worst(Instant::now())
     }
 
     /// What they were answered, and how often: statuses, or why there was no answer.
@@ -316,15 +343,41 @@ mod tests {
         for probe in [stored, early, stuck, unanswered] {
             probes.sent(probe, begun);
         }
-        assert_eq!(probes.slowest(at(100)), Duration::ZERO);
+        assert_eq!(probes.worst(at(100)), Worst::default());
         probes.acknowledged(stored, at(10));
         probes.found(stored, at(13));
         // Its row was there before its answer.
         probes.found(early, at(20));
         probes.acknowledged(early, at(21));
-        assert_eq!((probes.slowest(at(100)), probes.stored), (Duration::from_secs(3), 2));
+        let worst = Worst { took: Duration::from_secs(3), overtaken: 0 };
+        assert_eq!((probes.worst(at(100)), probes.stored), (worst, 2));
         probes.acknowledged(stuck, at(30));
-        assert_eq!(probes.slowest(at(100)), Duration::from_secs(70));
+        let worst = Worst { took: Duration::from_secs(70), overtaken: 0 };
+        assert_eq!(probes.worst(at(100)), worst);
+    }
+
+    #[test]
+    fn a_probe_is_overtaken_by_those_acknowledged_later_and_stored_before() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let [earlier, stuck, later, answered_last, unanswered] =
+            [1, 2, 3, 4, 5].map(Uuid::from_u128);
+        let mut probes = Probes::default();
+        for probe in [earlier, stuck, later, answered_last, unanswered] {
+            probes.sent(probe, begun);
+        }
+        probes.acknowledged(earlier, at(1));
+        probes.acknowledged(stuck, at(2));
+        probes.acknowledged(later, at(3));
+        let mut check = |stored: Uuid, expected: u64| {
+            probes.found(stored, at(5));
+            assert_eq!(probes.worst(at(5)).overtaken, expected, "{stored}");
+        };
+        check(earlier, 0);
+        check(later, 1);
+        check(answered_last, 2);
+        check(stuck, 2);
+        check(unanswered, 2);
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use super::ends::Ended;
 use super::execute::Result;
 use super::findings;
 use super::kind::{Between, Kind};
+use super::probe::Worst;
 use super::watch::Seen;
 use crate::fleet;
 use crate::oracle::Verdict;
@@ -33,8 +34,8 @@ pub struct Report {
     pub(super) flows: std::result::Result<Duration, String>,
     /// What the probes were answered: statuses, or why there was no answer.
     pub(super) probes: BTreeMap<String, u64>,
-    /// The longest that a probe took from its acknowledgement to the tables.
-    pub(super) slowest: Duration,
+    /// The worst that a probe met on its way to the tables.
+    pub(super) worst: Worst,
     /// What was wrong with the standing services at the end.
     pub(super) at_rest: Vec<String>,
     /// How many monthly reports there were at the end, and in what they differed from the rows.
@@ -169,8 +170,13 @@ impl fmt::Display for Report {
             let seconds = longest.as_secs_f64();
             writeln!(formatter, "fresh data at the end: in the tables within {seconds:.2} s")?;
         }
-        let seconds = self.slowest.as_secs_f64();
+        let Worst { took, overtaken } = self.worst;
+        let seconds = took.as_secs_f64();
         writeln!(formatter, "fresh data meanwhile: in the tables within {seconds:.1} s at worst")?;
+        writeln!(
+            formatter,
+            "probes overtaken by those acknowledged later: by {overtaken} at worst"
+        )?;
         writeln!(formatter, "{}", self.verdict)?;
         let findings = findings::of(self);
         writeln!(formatter, "findings: {}", findings.len())?;

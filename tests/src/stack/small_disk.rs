@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use nix::sys::statvfs::statvfs;
 
-/// How much is written at a time to fill the disk up.
-const BALLAST_CHUNK_BYTES: usize = 1 << 20;
-/// The last gaps are filled in pieces of this size.
-const LAST_CHUNK_BYTES: usize = 4096;
+/// More than is left of a page when the disk is full.
+const TOO_MUCH: [u8; 8192] = [0; 8192];
+
+/// Others may write between our look at what they use and our limiting them to it.
+const FILL_ATTEMPTS: usize = 100;
 
 /// A mounted file system with a folder for Postgres; unmounted when dropped. Only root may.
 #[derive(Debug)]
 pub struct SmallDisk {
     path: PathBuf,
+    size_bytes: u64,
 }
 
 impl SmallDisk {
@@ -24,10 +27,11 @@ impl SmallDisk {
     /// When the system refuses.
     pub fn mount(path: &Path, size_mib: u32) -> Result<Self> {
         fs::create_dir(path)?;
-        let options = format!("size={size_mib}m,mode=0755");
+        let size_bytes = u64::from(size_mib) << 20;
+        let options = format!("size={size_bytes},mode=0755");
         let shown = path.display().to_string();
         run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", &shown])?;
-        let disk = Self { path: path.to_owned() };
+        let disk = Self { path: path.to_owned(), size_bytes };
         fs::create_dir(disk.space())?;
         run("chown", &["postgres", &disk.space().display().to_string()])?;
         Ok(disk)
@@ -38,33 +42,39 @@ impl SmallDisk {
         self.path.join("space")
     }
 
-    /// Takes all the room that is left.
+    /// Takes all the room that is left: limits the disk to what is in use, which is done at once,
+    /// whatever its size.
     ///
     /// # Errors
     /// When there is room still.
     pub fn fill(&self) -> Result<()> {
-        use std::io::Write;
-        let mut ballast = fs::File::create(self.ballast())?;
-        for size in [BALLAST_CHUNK_BYTES, LAST_CHUNK_BYTES] {
-            let chunk = vec![0; size];
-            // Ends with "no space left", which is what is wanted.
-            while ballast.write_all(&chunk).is_ok() {}
-        }
-        let more = vec![0; LAST_CHUNK_BYTES];
-        ensure!(ballast.write_all(&more).is_err(), "{} is not full", self.path.display());
+        let limited = (0..FILL_ATTEMPTS)
+            .any(|_| self.used_bytes().is_ok_and(|used_bytes| self.resize(used_bytes).is_ok()));
+        ensure!(limited, "{} cannot be limited to what is in use", self.path.display());
+        let more = self.path.join("more");
+        let refused = fs::write(&more, TOO_MUCH).is_err();
+        fs::remove_file(&more)?;
+        ensure!(refused, "{} is not full", self.path.display());
         Ok(())
     }
 
     /// Gives back what [`Self::fill`] took.
     ///
     /// # Errors
-    /// When it was not filled.
+    /// When the system refuses.
     pub fn empty(&self) -> Result<()> {
-        Ok(fs::remove_file(self.ballast())?)
+        self.resize(self.size_bytes)
     }
 
-    fn ballast(&self) -> PathBuf {
-        self.path.join("ballast")
+    fn used_bytes(&self) -> Result<u64> {
+        let all = statvfs(&self.path)?;
+        // A limit of nothing would be none.
+        Ok((all.blocks() - all.blocks_free()).max(1) * all.fragment_size())
+    }
+
+    fn resize(&self, size_bytes: u64) -> Result<()> {
+        let options = format!("remount,size={size_bytes}");
+        run("mount", &["-o", &options, &self.path.display().to_string()])
     }
 }
 
