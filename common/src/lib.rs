@@ -11,6 +11,7 @@ pub mod admin;
 pub mod database;
 pub mod event_id;
 pub mod failpoint;
+pub mod heap;
 pub mod kafka;
 pub mod limits;
 pub mod listen;

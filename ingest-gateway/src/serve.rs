@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use common::admin::{self, Health};
+use common::heap;
 use common::kafka::KafkaOptions;
 use common::limits::SizeLimits;
 use common::listen::bind;
@@ -68,6 +69,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<Ended> {
     let registry = service_registry("ingest-gateway")?;
+    heap::register(&registry)?;
     let (gateway, keys_watch) = assemble(&options, &registry)?;
     let health = Arc::new(GatewayHealth::new(Arc::clone(&gateway.breaker), stop.clone()));
     let ended = CancellationToken::new();

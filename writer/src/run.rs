@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use backon::{ExponentialBuilder, Retryable};
 use common::admin;
+use common::heap;
 use common::listen::bind;
 use common::metrics::service_registry;
 use common::shutdown::EXIT_NOT_DRAINED;
@@ -43,6 +44,7 @@ const EXIT_DRAINED: i32 = 0;
 /// When the options don't fit the topics, the admin port is taken, or a lane cannot go on.
 pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result<i32> {
     let registry = service_registry("writer")?;
+    heap::register(&registry)?;
     let metrics = WriterMetrics::new(&registry)?;
     let accounts = Accounts::register(&registry)?;
     let limit = options.lanes * 2 * options.batch_bytes;

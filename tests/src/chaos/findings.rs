@@ -19,7 +19,7 @@ const GATEWAY_MEMORY_LIMIT_BYTES: u64 = 200_000_000;
 /// How many probes may overtake one on the way from their acknowledgement to the tables: four are
 /// sent a second. What is stuck until the next restart is overtaken by more. How long one takes
 /// says less: with all faults at once, nothing gets through for as long as they last.
-const STUCK_WHEN_OVERTAKEN_BY: u64 = 240;
+const STUCK_WHEN_OVERTAKEN_BY: u64 = 480;
 /// How long after a fault's end the tables may take to be fresh, where no other fault is on.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
 

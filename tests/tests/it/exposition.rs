@@ -17,6 +17,25 @@ async fn promtool_finds_nothing_to_say_about_any_service() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn gateway_and_writer_tell_what_their_allocator_holds() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    for service in [environment.gateway(), environment.writer()] {
+        let service = service.start().await?;
+        service.wait_ready().await?;
+        let metrics = service.metrics().await?;
+        let bytes = |state| metrics.sum("tapedeck_heap_bytes", &[("state", state)]);
+        let (allocated, active) = (bytes("allocated"), bytes("active"));
+        let (resident, process) =
+            (bytes("resident"), metrics.sum("process_resident_memory_bytes", &[]));
+        // Of an allocator that nobody uses, nothing would be allocated.
+        assert!(allocated >= Some(1e6), "{allocated:?}");
+        assert!(allocated <= active && active <= resident, "{active:?}, {resident:?}");
+        assert!(resident <= process, "{resident:?}, {process:?}");
+    }
+    Ok(())
+}
+
 /// What `promtool check metrics` says.
 async fn check(service: &Service) -> Result<String> {
     let metrics = service.metrics().await?;
