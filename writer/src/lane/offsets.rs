@@ -136,14 +136,17 @@ pub(super) fn starts(
     let leaders = leaders(consumer, partitions)?;
     let committed = consumer.committed_offsets(partitions.clone(), BROKER_QUESTION_TIMEOUT)?;
     let now = Instant::now();
-    let mut askable: Vec<_> = committed
-        .elements()
-        .into_iter()
-        .filter_map(|element| {
-            let leader = *leaders.get(&(element.topic().to_owned(), element.partition()))?;
-            Some((silent.turn(leader, now)?, leader, element))
-        })
-        .collect();
+    let mut askable = Vec::new();
+    for element in committed.elements() {
+        let (topic, partition) = (element.topic(), element.partition());
+        let Some(leader) = leaders.get(&(topic.to_owned(), partition)) else {
+            tracing::warn!(topic, partition, "cannot find where it begins for now: no leader");
+            continue;
+        };
+        if let Some(turn) = silent.turn(*leader, now) {
+            askable.push((turn, *leader, element));
+        }
+    }
     askable.sort_by_key(|(turn, ..)| *turn);
     let until = now + BROKER_QUESTION_TIMEOUT;
     for (_, leader, element) in askable {
