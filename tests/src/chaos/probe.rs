@@ -100,9 +100,9 @@ impl Probes {
         let Some(probe) = self.missing.remove(&event_id) else { return };
         self.stored += 1;
         self.worst = self.worst.max(probe.way(now));
+        // One whose answer is not there yet is acknowledged after it was found.
+        let at = probe.acknowledged_at.unwrap_or(now);
         for waiting in self.missing.values_mut() {
-            // One whose answer is not there yet was not acknowledged later than it was found.
-            let at = probe.acknowledged_at.unwrap_or(now);
             if waiting.acknowledged_at.is_some_and(|it| it < at) {
                 waiting.overtaken += 1;
             }

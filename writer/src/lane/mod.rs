@@ -94,10 +94,10 @@ pub struct Lane {
     settling: Option<Settling>,
     /// Assigned, but their position could not be found yet.
     unplaced: BTreeSet<Partition>,
-    /// Who was asked for positions and did not answer.
-    silent_brokers: SilentBrokers,
     /// When to look for it.
     place_at: Option<Instant>,
+    /// Who was asked for positions and did not answer.
+    silent_brokers: SilentBrokers,
     /// The group waits to hear that its assignment was taken on.
     assignment_open: bool,
     /// Kafka no longer has some partition's position.
@@ -163,8 +163,8 @@ impl Lane {
             building: Batch::default(),
             settling: None,
             unplaced: BTreeSet::new(),
-            silent_brokers: SilentBrokers::default(),
             place_at: None,
+            silent_brokers: SilentBrokers::default(),
             assignment_open: false,
             position_lost: false,
             stopped: BTreeSet::new(),

@@ -143,18 +143,16 @@ pub(super) fn starts(
             tracing::warn!(topic, partition, "cannot find where it begins for now: no leader");
             continue;
         };
-        if let Some(turn) = silent.turn(*leader, now) {
-            askable.push((turn, *leader, element));
-        }
+        askable.push((*leader, element));
     }
-    askable.sort_by_key(|(turn, ..)| *turn);
+    askable.sort_by_key(|(leader, _)| silent.turn(*leader, now));
     let until = now + BROKER_QUESTION_TIMEOUT;
-    for (_, leader, element) in askable {
+    for (leader, element) in askable {
         let now = Instant::now();
         if now >= until {
             break;
         }
-        // It may have fallen silent in this round.
+        // Also when it has fallen silent in this round.
         if silent.turn(leader, now).is_none() {
             continue;
         }
