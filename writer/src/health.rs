@@ -20,6 +20,7 @@ const REPEAT_LOG_AFTER: Duration = Duration::from_secs(30);
 struct LaneState {
     last_round: Option<Instant>,
     consuming: bool,
+    unplaced: usize,
     draining: bool,
     halted: bool,
     stopped: BTreeSet<Partition>,
@@ -55,9 +56,15 @@ impl LaneHealth {
         self.update(|state| state.last_round = Some(Instant::now()));
     }
 
-    /// The lane is a member of its group, and its partitions have a position.
+    /// The lane has become a member of its group, and all of its partitions have had a position.
     pub fn consuming(&self) {
         self.update(|state| state.consuming = true);
+    }
+
+    /// How many partitions were assigned to the lane of which it does not know yet where they
+    /// begin.
+    pub fn set_unplaced(&self, unplaced: usize) {
+        self.update(|state| state.unplaced = unplaced);
     }
 
     /// The lane is finishing for good.
@@ -134,6 +141,9 @@ impl LaneHealth {
                 Err(format!("lane {number}: {partition:?} waits for a newer writer"))
             } else if let Some(trouble) = &state.trouble {
                 Err(format!("lane {number}: {}", trouble.what))
+            } else if state.unplaced > 0 {
+                let unplaced = state.unplaced;
+                Err(format!("lane {number}: cannot find where {unplaced} of its partitions begin"))
             } else if !state.consuming {
                 Err(format!("lane {number}: has not joined its consumer group yet"))
             } else {

@@ -53,6 +53,8 @@ common::metrics! {
         lag_seconds: GaugeVec = "tapedeck_writer_lag_seconds", labels ["topic", "partition"];
         /// Partitions assigned to this writer, over all lanes.
         partitions_assigned: IntGauge = "tapedeck_writer_partitions_assigned";
+        /// Partitions given to this writer of which it does not know yet where they begin: nothing of theirs is consumed.
+        partitions_unplaced: IntGauge = "tapedeck_writer_partitions_unplaced";
         /// Partitions assigned, revoked and lost, over all rebalances.
         rebalanced_partitions: IntCounterVec = "tapedeck_writer_rebalanced_partitions_total", labels ["change"];
         /// Offset commits, by outcome.

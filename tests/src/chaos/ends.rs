@@ -24,15 +24,13 @@ pub(super) enum Asked {
     },
 }
 
-/// What an end is.
+/// An end that is no finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// As asked for.
     AsAsked,
     /// The drain's deadline passed, as it may in an outage.
     NotDrained,
-    /// Not what was asked for.
-    ByItself,
 }
 
 /// The ends of a run that matter.
@@ -59,17 +57,16 @@ impl Ends {
         service: &Service,
         status: ExitStatus,
         asked: Asked,
-    ) -> Result<()> {
-        match end(status, asked) {
-            End::AsAsked => {}
-            End::NotDrained => self.lock().not_drained += 1,
-            End::ByItself => {
-                let ended = format!("{name} ended by itself: {status}");
-                self.note(format!("{ended}{}", service.process().end_of_log()));
-                bail!(ended);
-            }
+    ) -> Result<End> {
+        let Some(end) = end(status, asked) else {
+            let ended = format!("{name} ended by itself: {status}");
+            self.note(format!("{ended}{}", service.process().end_of_log()));
+            bail!(ended);
+        };
+        if end == End::NotDrained {
+            self.lock().not_drained += 1;
         }
-        Ok(())
+        Ok(end)
     }
 
     /// Notes what no fault explains.
@@ -87,7 +84,8 @@ impl Ends {
     }
 }
 
-fn end(status: ExitStatus, asked: Asked) -> End {
+/// What an end is; `None` where it is not what was asked for.
+fn end(status: ExitStatus, asked: Asked) -> Option<End> {
     let as_asked = match asked {
         Asked::Nothing => false,
         Asked::Kill => status.signal() == Some(Signal::SIGKILL as i32),
@@ -95,9 +93,9 @@ fn end(status: ExitStatus, asked: Asked) -> End {
     };
     let not_drained = status.code() == Some(EXIT_NOT_DRAINED.into());
     match asked {
-        _ if as_asked => End::AsAsked,
-        Asked::Drain { outage: true } if not_drained => End::NotDrained,
-        _ => End::ByItself,
+        _ if as_asked => Some(End::AsAsked),
+        Asked::Drain { outage: true } if not_drained => Some(End::NotDrained),
+        _ => None,
     }
 }
 
@@ -110,22 +108,22 @@ mod tests {
         let exit = |code: i32| ExitStatus::from_raw(code << 8);
         let signal = |signal: Signal| ExitStatus::from_raw(signal as i32);
         let drain = |outage| Asked::Drain { outage };
-        fn check(status: ExitStatus, asked: Asked, expected: End) {
+        fn check(status: ExitStatus, asked: Asked, expected: Option<End>) {
             assert_eq!(end(status, asked), expected, "{status}, {asked:?}");
         }
-        check(signal(Signal::SIGKILL), Asked::Kill, End::AsAsked);
-        check(signal(Signal::SIGSEGV), Asked::Kill, End::ByItself);
-        check(exit(0), Asked::Kill, End::ByItself);
-        check(exit(101), Asked::Kill, End::ByItself);
+        check(signal(Signal::SIGKILL), Asked::Kill, Some(End::AsAsked));
+        check(signal(Signal::SIGSEGV), Asked::Kill, None);
+        check(exit(0), Asked::Kill, None);
+        check(exit(101), Asked::Kill, None);
         for outage in [false, true] {
-            check(exit(0), drain(outage), End::AsAsked);
-            check(exit(1), drain(outage), End::ByItself);
-            check(signal(Signal::SIGTERM), drain(outage), End::ByItself);
+            check(exit(0), drain(outage), Some(End::AsAsked));
+            check(exit(1), drain(outage), None);
+            check(signal(Signal::SIGTERM), drain(outage), None);
         }
-        check(exit(70), drain(true), End::NotDrained);
-        check(exit(70), drain(false), End::ByItself);
+        check(exit(70), drain(true), Some(End::NotDrained));
+        check(exit(70), drain(false), None);
         for status in [exit(0), exit(70), signal(Signal::SIGKILL)] {
-            check(status, Asked::Nothing, End::ByItself);
+            check(status, Asked::Nothing, None);
         }
     }
 }

@@ -125,11 +125,16 @@ impl Chaos {
         tell("everything runs");
         let ledger = Arc::new(Ledger::create(&options.ledger)?);
         let (freshness, tracks) = (Arc::new(Freshness::default()), Tracks::default());
-        let [stop_fleet, stop] = [CancellationToken::new(), CancellationToken::new()];
+        let [stop_fleet, stop, stop_watching] = std::array::from_fn(|_| CancellationToken::new());
         let fleet = play(world.clone(), ledger.clone(), options.clone(), stop_fleet.clone());
         let fleet = tokio::spawn(fleet);
         let probing = probe::probe(world.clone(), ledger.clone(), freshness.clone(), stop.clone());
         let probing = tokio::spawn(probing);
+        // Both look on while what is under way arrives, until the services are at rest.
+        let watching = tokio::spawn(watch::watch(world.clone(), stop_watching.clone()));
+        let looking =
+            tokio::spawn(probe::look(world.clone(), freshness.clone(), stop_watching.clone()));
+        let watched = stop_watching.drop_guard();
 
         let stage = execute::Stage {
             world: &world,
@@ -160,18 +165,18 @@ impl Chaos {
             drop(stopping);
             anyhow::Ok((results, fleet, flows))
         };
-        let (broken, seen, (), ()) = tokio::join!(
-            breaking,
-            watch::watch(&world, &stop),
-            supervise::supervise(&world, &tracks, &stop),
-            probe::look(&world, &freshness, &stop),
-        );
+        let (broken, ()) = tokio::join!(breaking, supervise::supervise(&world, &tracks, &stop));
         let (results, fleet, flows) = broken?;
         probing.await??;
+        let arrived = wait_arrived(&freshness).await;
+        let worst = freshness.worst();
         let mut at_rest = last_look::gateways_acknowledge(&world, &ledger).await?;
         let idle = world.environment.wait_committed(IDLE_WITHIN).await;
-        let flows = flows.and_then(|longest| idle.map(|()| longest));
+        let flows = flows.and_then(|longest| arrived.and(idle).map(|()| longest));
         at_rest.extend(last_look::all_at_rest(&world).await);
+        drop(watched);
+        looking.await?;
+        let seen = watching.await?;
         let months = months::check(&world.environment).await;
         tell("examining");
         let subject = oracle::Subject::of(&world.environment).await?;
@@ -179,7 +184,7 @@ impl Chaos {
         Ok(Report {
             fleet,
             probes: freshness.answers(),
-            worst: freshness.worst(),
+            worst,
             faults: results,
             kinds: options.kinds,
             left_out,
@@ -228,6 +233,15 @@ async fn wait_flowing(freshness: &Freshness) -> Result<Duration> {
     })
     .await?;
     Ok(freshness.staleness())
+}
+
+/// Waits until all probes that were acknowledged are in the tables.
+async fn wait_arrived(freshness: &Freshness) -> Result<()> {
+    eventually("all probes are in the tables", IDLE_WITHIN, async || match freshness.missing() {
+        0 => Ok(()),
+        missing => Err(format!("{missing} are missing")),
+    })
+    .await
 }
 
 /// Sees fresh data flow for a while; gives how long the slowest took.

@@ -55,20 +55,30 @@ struct Probes {
     worst: Worst,
 }
 
-/// The worst that probes met on their way from their acknowledgement to the tables, each for
-/// itself.
+/// The worst that probes met on their way, each for itself. While nothing gets through at all,
+/// time passes and nobody is overtaken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Worst {
-    /// The longest that one took.
+    /// The longest that one took from its acknowledgement to the tables.
     pub took: Duration,
-    /// The most that were acknowledged after one and in the tables before it. While nothing gets
-    /// through at all, time passes and nobody is overtaken.
-    pub overtaken: u64,
+    /// The most that were sent after one and acknowledged before it, or before it was given up.
+    pub overtaken_to_kafka: u64,
+    /// The most that were acknowledged after one and in the tables before it.
+    pub overtaken_to_tables: u64,
 }
 
 impl Worst {
+    /// The most that overtook one on either part of its way.
+    pub(super) fn overtaken(self) -> u64 {
+        self.overtaken_to_kafka.max(self.overtaken_to_tables)
+    }
+
     fn max(self, other: Self) -> Self {
-        Self { took: self.took.max(other.took), overtaken: self.overtaken.max(other.overtaken) }
+        Self {
+            took: self.took.max(other.took),
+            overtaken_to_kafka: self.overtaken_to_kafka.max(other.overtaken_to_kafka),
+            overtaken_to_tables: self.overtaken_to_tables.max(other.overtaken_to_tables),
+        }
     }
 }
 
@@ -77,23 +87,38 @@ impl Worst {
 struct UnderWay {
     since: Instant,
     acknowledged_at: Option<Instant>,
-    overtaken: u64,
+    overtaken_to_kafka: u64,
+    overtaken_to_tables: u64,
 }
 
 impl Probes {
     fn sent(&mut self, event_id: Uuid, now: Instant) {
-        self.missing.insert(event_id, UnderWay { since: now, acknowledged_at: None, overtaken: 0 });
+        let probe = UnderWay {
+            since: now,
+            acknowledged_at: None,
+            overtaken_to_kafka: 0,
+            overtaken_to_tables: 0,
+        };
+        self.missing.insert(event_id, probe);
     }
 
     fn acknowledged(&mut self, event_id: Uuid, now: Instant) {
         // It may have been found already.
-        if let Some(probe) = self.missing.get_mut(&event_id) {
-            probe.acknowledged_at = Some(now);
+        let Some(probe) = self.missing.get_mut(&event_id) else { return };
+        probe.acknowledged_at = Some(now);
+        let since = probe.since;
+        for waiting in self.missing.values_mut() {
+            if waiting.acknowledged_at.is_none() && waiting.since < since {
+                waiting.overtaken_to_kafka += 1;
+            }
         }
     }
 
-    fn given_up(&mut self, event_id: Uuid) {
-        self.missing.remove(&event_id);
+    /// Where it has got to by now is not known, but what it met until then is.
+    fn given_up(&mut self, event_id: Uuid, now: Instant) {
+        if let Some(probe) = self.missing.remove(&event_id) {
+            self.worst = self.worst.max(probe.way(now));
+        }
     }
 
     fn found(&mut self, event_id: Uuid, now: Instant) {
@@ -104,7 +129,7 @@ impl Probes {
         let at = probe.acknowledged_at.unwrap_or(now);
         for waiting in self.missing.values_mut() {
             if waiting.acknowledged_at.is_some_and(|it| it < at) {
-                waiting.overtaken += 1;
+                waiting.overtaken_to_tables += 1;
             }
         }
     }
@@ -120,7 +145,8 @@ impl UnderWay {
     fn way(self, now: Instant) -> Worst {
         let took =
             self.acknowledged_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        Worst { took, overtaken: self.overtaken }
+        let Self { overtaken_to_kafka, overtaken_to_tables, .. } = self;
+        Worst { took, overtaken_to_kafka, overtaken_to_tables }
     }
 }
 
@@ -251,7 +277,7 @@ impl Probe {
             }
             if begun.elapsed() >= self.give_up_after {
                 // Those sent since then tell as well that nothing arrives.
-                self.freshness.lock().given_up(event_id);
+                self.freshness.lock().given_up(event_id, Instant::now());
                 break;
             }
             tokio::time::sleep(PAUSE).await;
@@ -301,7 +327,7 @@ fn envelope() -> Result<Envelope> {
 }
 
 /// Looks for the missing probes until `stop`.
-pub(super) async fn look(world: &World, freshness: &Freshness, stop: &CancellationToken) {
+pub(super) async fn look(world: Arc<World>, freshness: Arc<Freshness>, stop: CancellationToken) {
     let mut sql: Option<Client> = None;
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_INTERVAL)).await.is_some() {
         let missing: Vec<Uuid> = freshness.lock().missing.keys().copied().collect();
@@ -349,11 +375,9 @@ mod tests {
         // Its row was there before its answer.
         probes.found(early, at(20));
         probes.acknowledged(early, at(21));
-        let worst = Worst { took: Duration::from_secs(3), overtaken: 0 };
-        assert_eq!((probes.worst(at(100)), probes.stored), (worst, 2));
+        assert_eq!((probes.worst(at(100)).took, probes.stored), (Duration::from_secs(3), 2));
         probes.acknowledged(stuck, at(30));
-        let worst = Worst { took: Duration::from_secs(70), overtaken: 0 };
-        assert_eq!(probes.worst(at(100)), worst);
+        assert_eq!(probes.worst(at(100)).took, Duration::from_secs(70));
     }
 
     #[test]
@@ -371,13 +395,35 @@ mod tests {
         probes.acknowledged(later, at(3));
         let mut check = |stored: Uuid, expected: u64| {
             probes.found(stored, at(5));
-            assert_eq!(probes.worst(at(5)).overtaken, expected, "{stored}");
+            assert_eq!(probes.worst(at(5)).overtaken_to_tables, expected, "{stored}");
         };
         check(earlier, 0);
         check(later, 1);
         check(answered_last, 2);
         check(stuck, 2);
         check(unanswered, 2);
+    }
+
+    #[test]
+    fn a_probe_is_overtaken_by_those_sent_later_and_acknowledged_before_also_when_given_up() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let [earlier, stuck, later, last] = [1, 2, 3, 4].map(Uuid::from_u128);
+        let mut probes = Probes::default();
+        for (probe, seconds) in [(earlier, 0), (stuck, 1), (later, 2), (last, 3)] {
+            probes.sent(probe, at(seconds));
+        }
+        let mut check = |acknowledged: Uuid, expected: u64| {
+            probes.acknowledged(acknowledged, at(5));
+            assert_eq!(probes.worst(at(5)).overtaken_to_kafka, expected, "{acknowledged}");
+        };
+        check(earlier, 0);
+        check(later, 1);
+        check(last, 2);
+        probes.given_up(stuck, at(200));
+        let worst = probes.worst(at(200));
+        assert_eq!((worst.overtaken_to_kafka, worst.overtaken()), (2, 2));
+        assert!(!probes.missing.contains_key(&stuck));
     }
 
     #[tokio::test]

@@ -170,12 +170,13 @@ impl fmt::Display for Report {
             let seconds = longest.as_secs_f64();
             writeln!(formatter, "fresh data at the end: in the tables within {seconds:.2} s")?;
         }
-        let Worst { took, overtaken } = self.worst;
+        let Worst { took, overtaken_to_kafka, overtaken_to_tables } = self.worst;
         let seconds = took.as_secs_f64();
         writeln!(formatter, "fresh data meanwhile: in the tables within {seconds:.1} s at worst")?;
         writeln!(
             formatter,
-            "probes overtaken by those acknowledged later: by {overtaken} at worst"
+            "probes overtaken by later ones, at worst: by {overtaken_to_kafka} on the way to \
+             Kafka, by {overtaken_to_tables} from there to the tables"
         )?;
         writeln!(formatter, "{}", self.verdict)?;
         let findings = findings::of(self);

@@ -7,11 +7,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::time::Instant;
 
-use super::ends::{Asked, Ended, Ends};
+use super::ends::{Asked, End, Ended, Ends};
 use super::kind::{Between, Need};
 use super::tracks::Tracks;
 use crate::stack::Service;
 use crate::stack::service::ServiceBuilder;
+
+/// How long a service may take from SIGTERM to its end: the longest deadline of any, the gateways'
+/// 25 s, and what a machine on which everything runs may add.
+const ENDED_WITHIN: Duration = Duration::from_secs(40);
 
 /// The processes that run, or have ended and not been judged yet.
 #[derive(Debug, Default)]
@@ -61,7 +65,7 @@ impl Roster {
     /// When there is none, or it had ended by itself.
     pub(super) fn kill(&self, name: &str) -> Result<()> {
         let status = self.get(name)?.kill()?;
-        self.judge(name, status, Asked::Kill)
+        self.judge(name, status, Asked::Kill).map(drop)
     }
 
     /// Waits until a process has ended by SIGKILL.
@@ -70,28 +74,32 @@ impl Roster {
     /// When it has not `within` that time, or ends by itself.
     pub(super) async fn wait_killed(&self, name: &str, within: Duration) -> Result<()> {
         let status = self.get(name)?.process().wait_for_exit(within).await?;
-        self.judge(name, status, Asked::Kill)
+        self.judge(name, status, Asked::Kill).map(drop)
     }
 
-    /// Asks a process to drain (SIGTERM) and waits until it has.
+    /// Asks a process to drain (SIGTERM) and waits until it has ended; gives how.
     ///
     /// # Errors
-    /// When it ends otherwise, or not in time: that is noted, too. Its deadline may pass where
-    /// something that it depends on is out.
-    pub(super) async fn terminate(&self, name: &str, tracks: &Tracks) -> Result<()> {
+    /// When it ends otherwise, or not in time: that is noted, too. It may end undrained where
+    /// something that it depends on is out, but by its deadline even then.
+    pub(super) async fn terminate(&self, name: &str, tracks: &Tracks) -> Result<End> {
         if let Some(judged) = self.ended(name, Asked::Nothing) {
             return judged;
         }
         let begun = Instant::now();
         let status = self.get(name)?.terminate().await.inspect_err(|error| {
-            self.ends.note(format!("{name} did not drain: {error:#}"));
+            self.ends.note(format!("{name} did not end: {error:#}"));
         })?;
+        let took = begun.elapsed();
+        if took > ENDED_WITHIN {
+            self.ends.note(format!("{name} ended only {took:?} after it was asked to drain"));
+        }
         let outage = tracks.outage_since(begun, needs_of(name));
         self.judge(name, status, Asked::Drain { outage })
     }
 
     /// Judges a process that has ended; `None` while it runs.
-    pub(super) fn ended(&self, name: &str, asked: Asked) -> Option<Result<()>> {
+    pub(super) fn ended(&self, name: &str, asked: Asked) -> Option<Result<End>> {
         let status = self.get(name).ok()?.process().exit_status().ok()??;
         Some(self.judge(name, status, asked))
     }
@@ -102,7 +110,7 @@ impl Roster {
     }
 
     /// Takes a process that has ended off the roster and judges its end.
-    fn judge(&self, name: &str, status: std::process::ExitStatus, asked: Asked) -> Result<()> {
+    fn judge(&self, name: &str, status: std::process::ExitStatus, asked: Asked) -> Result<End> {
         let service = self.lock().remove(name).with_context(|| format!("no {name} runs"))?;
         self.ends.judge(name, &service, status, asked)
     }

@@ -1,6 +1,7 @@
 //! What every process says of itself all the while, and how much memory it takes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -30,16 +31,17 @@ pub(super) struct Seen {
 }
 
 /// Watches all processes until `stop`.
-pub(super) async fn watch(world: &World, stop: &CancellationToken) -> Seen {
+pub(super) async fn watch(world: Arc<World>, stop: CancellationToken) -> Seen {
     let mut seen = Seen::default();
     let mut audits: BTreeMap<i32, Audit> = BTreeMap::new();
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         let running = world.roster.all();
         audits.retain(|pid, _| running.iter().any(|(_, service)| service.pid() == *pid));
         for (name, service) in running {
+            // Before it is asked: one that cannot answer may be swollen.
+            seen.note_memory(&name, &service);
             let scrape = tokio::time::timeout(ANSWER_TIMEOUT, service.metrics()).await;
             let Ok(Ok(metrics)) = scrape else { continue };
-            seen.note_memory(&name, &service);
             *seen.scrapes.entry(name.clone()).or_default() += 1;
             if !audits.contains_key(&service.pid())
                 && let Some(audit) = audit_of(&name)

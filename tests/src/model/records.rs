@@ -52,7 +52,8 @@ pub fn of_pages(envelope: &Envelope) -> Result<Vec<Record>> {
     envelope.webstates.iter().filter_map(page).collect()
 }
 
-fn record(key: String, value: Vec<u8>) -> Record {
+/// A record with the headers that a gateway gives it.
+pub(crate) fn record(key: String, value: Vec<u8>) -> Record {
     let headers = RecordHeaders { received_at: Timestamp::now(), traceparent: None }.to_kafka();
     let headers = headers.iter().map(|header| {
         (header.key.to_owned(), header.value.map(<[u8]>::to_vec).unwrap_or_default())

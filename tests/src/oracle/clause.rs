@@ -116,7 +116,7 @@ impl Clause {
             Self::Misplaced => "records not keyed by their replay",
             Self::LetterMissing => "dead letters missing",
             Self::LetterChanged => "dead letters changed",
-            Self::LetterMisnamed => "dead letters naming other events",
+            Self::LetterMisnamed => "dead letters naming other events or errors",
             Self::LetterUnexpected => "dead letters of nothing dead",
             Self::GarbageLost => "unreadable records lost",
             Self::User => "users not as merged",

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::record::events::EventsRecord;
+use common::record::events::{DecodeError, EventsRecord};
 use common::record::headers::{RECEIVED_AT, RecordHeaders, SCHEMA};
-use common::record::webstates;
+use common::record::webstates::{self, PageError};
 use rdkafka::message::{Header, OwnedHeaders};
 use uuid::Uuid;
 
@@ -18,6 +18,10 @@ use crate::stack::records::Record;
 
 /// The largest page that is decompressed here: more than any gateway accepts.
 const PAGE_LIMIT_BYTES: usize = 64 << 20;
+
+/// What a dead letter says is wrong with an event that is unwritable by construction: a constraint
+/// refuses it.
+const UNWRITABLE_CLASS: &str = "check_violation";
 
 /// What has been found so far. To be given, in this order: the records of the two topics, the dead
 /// letters, the rows, the lag.
@@ -51,12 +55,15 @@ impl Examination {
     #[expect(clippy::needless_pass_by_value, reason = "as records are given one by one")]
     pub(super) fn take_batch_record(&mut self, record: Record) {
         self.verdict.counts.batch_records += 1;
-        let Some(value) = record.value.as_deref().filter(|_| has_readable_headers(&record)) else {
-            return self.unreadable(Topic::Events, &record, "no value, or no headers");
-        };
-        let batch = match EventsRecord::decode(value) {
+        let batch = match value_of(&record).and_then(|value| {
+            EventsRecord::decode(value).map_err(|error| match error {
+                DecodeError::NotJson(_) => "not_json",
+                DecodeError::WrongShape(_) => "wrong_shape",
+                DecodeError::ForeignEventId { .. } => "foreign_event_id",
+            })
+        }) {
             Ok(batch) => batch,
-            Err(error) => return self.unreadable(Topic::Events, &record, &error.to_string()),
+            Err(class) => return self.unreadable(Topic::Events, &record, class),
         };
         let Self { claims: Claims { events, heads, pages, .. }, verdict, .. } = self;
         let replay_id = batch.replay.replay_id;
@@ -86,7 +93,7 @@ impl Examination {
             pages.event_in_kafka(event, is_writable);
         }
         if !unwritable.is_empty() {
-            self.letters.expect(&self.events_topic, &record, Some(unwritable));
+            self.letters.expect(&self.events_topic, &record, UNWRITABLE_CLASS, Some(unwritable));
         }
     }
 
@@ -94,31 +101,36 @@ impl Examination {
     #[expect(clippy::needless_pass_by_value, reason = "as records are given one by one")]
     pub(super) fn take_page_record(&mut self, record: Record) {
         self.verdict.counts.page_records += 1;
-        let Some(value) = record.value.as_deref().filter(|_| has_readable_headers(&record)) else {
-            return self.unreadable(Topic::Webstates, &record, "no value, or no headers");
-        };
-        let page = webstates::decode_key(Some(&record.key))
-            .and_then(|hash| webstates::verify(hash, value, PAGE_LIMIT_BYTES).map(|()| hash));
+        let page = value_of(&record).and_then(|value| {
+            webstates::decode_key(Some(&record.key))
+                .and_then(|hash| webstates::verify(hash, value, PAGE_LIMIT_BYTES).map(|()| hash))
+                .map_err(|error| match error {
+                    PageError::BadKey => "bad_key",
+                    PageError::NotAPage { .. } => "not_a_page",
+                    PageError::OtherContent { .. } => "other_content",
+                })
+        });
         match page {
             Ok(hash) => self.claims.pages.content_in_kafka(hash, &mut self.verdict),
-            Err(error) => self.unreadable(Topic::Webstates, &record, &error.to_string()),
+            Err(class) => self.unreadable(Topic::Webstates, &record, class),
         }
     }
 
-    /// A record must be in the dead letters; if a gateway has made it, it should not be there.
-    fn unreadable(&mut self, topic: Topic, record: &Record, why: &str) {
+    /// A record must be in the dead letters, under that class of errors; if a gateway has made it,
+    /// it should not be there.
+    fn unreadable(&mut self, topic: Topic, record: &Record, class: &'static str) {
         let topic = match topic {
             Topic::Events => &self.events_topic,
             Topic::Webstates => &self.webstates_topic,
         };
-        self.letters.expect(topic, record, None);
+        self.letters.expect(topic, record, class, None);
         let key = String::from_utf8_lossy(&record.key);
         if self.claims.garbage.contains_key(&*key) {
             self.garbage.insert(key.into_owned());
         } else {
             let Record { partition, offset, .. } = record;
             self.verdict.add(Clause::Unreadable, || {
-                format!("{topic} [{partition}] @{offset}, key {key}: {why}")
+                format!("{topic} [{partition}] @{offset}, key {key}: {class}")
             });
         }
     }
@@ -178,13 +190,15 @@ enum Topic {
     Webstates,
 }
 
-fn has_readable_headers(record: &Record) -> bool {
+/// A record's value, if it has one and the headers of all records, or the class of what is wrong.
+fn value_of(record: &Record) -> Result<&[u8], &'static str> {
     let mut headers = OwnedHeaders::new();
     for (key, value) in record.headers.iter().filter(|(key, _)| key == SCHEMA || key == RECEIVED_AT)
     {
         headers = headers.insert(Header { key, value: Some(value) });
     }
-    RecordHeaders::from_kafka(Some(&headers)).is_ok()
+    RecordHeaders::from_kafka(Some(&headers)).map_err(|_| "bad_header")?;
+    record.value.as_deref().ok_or("empty")
 }
 
 #[cfg(test)]

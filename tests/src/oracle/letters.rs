@@ -31,6 +31,8 @@ struct Origin {
 #[derive(Debug)]
 struct Dead {
     digest: RecordDigest,
+    /// What the dead letter must say is wrong with it.
+    class: &'static str,
     /// The places of its unwritable events; none where the record cannot be read.
     events: Option<Vec<usize>>,
     letters: u64,
@@ -46,12 +48,18 @@ pub(super) struct Letters {
 }
 
 impl Letters {
-    /// A record of that topic must be in the dead letters: because of the events at these places,
-    /// or because it cannot be read.
-    pub(super) fn expect(&mut self, topic: &str, record: &Record, events: Option<Vec<usize>>) {
+    /// A record of that topic must be in the dead letters, under that class of errors: because of
+    /// the events at these places, or because it cannot be read.
+    pub(super) fn expect(
+        &mut self,
+        topic: &str,
+        record: &Record,
+        class: &'static str,
+        events: Option<Vec<usize>>,
+    ) {
         let origin =
             Origin { topic: topic.to_owned(), partition: record.partition, offset: record.offset };
-        self.dead.insert(origin, Dead { digest: digest(record), events, letters: 0 });
+        self.dead.insert(origin, Dead { digest: digest(record), class, events, letters: 0 });
     }
 
     /// There is that dead letter.
@@ -78,6 +86,15 @@ impl Letters {
             verdict.add(Clause::LetterMisnamed, || {
                 format!("{origin}: {header:?} instead of {:?}", dead.events)
             });
+        }
+        let class = letter.header(ERROR_CLASS);
+        if class != Some(dead.class) {
+            verdict.add(Clause::LetterMisnamed, || {
+                format!("{origin}: class {class:?} instead of {:?}", dead.class)
+            });
+        }
+        if letter.header(ERROR_MESSAGE).is_none_or(str::is_empty) {
+            verdict.add(Clause::LetterMisnamed, || format!("{origin}: without a message"));
         }
     }
 
@@ -164,6 +181,7 @@ mod tests {
         add(ORIGINAL_PARTITION, "1");
         add(ORIGINAL_OFFSET, &original.offset.to_string());
         add(ERROR_CLASS, "class");
+        add(ERROR_MESSAGE, "message");
         if let Some(events) = events {
             add(ERROR_EVENTS, events);
         }
@@ -172,7 +190,7 @@ mod tests {
 
     fn verdict(events: Option<Vec<usize>>, letters: &[Record]) -> Verdict {
         let mut expected = Letters::default();
-        expected.expect("events", &record(), events);
+        expected.expect("events", &record(), "class", events);
         let mut verdict = Verdict::default();
         for letter in letters {
             expected.take(letter, &mut verdict);
@@ -198,6 +216,13 @@ mod tests {
             check(Some(places), &[letter(&record(), events)], &[Clause::LetterMisnamed]);
         }
         check(None, &[letter(&record(), Some("0"))], &[Clause::LetterMisnamed]);
+        for (name, value) in [(ERROR_CLASS, "another"), (ERROR_MESSAGE, "")] {
+            let mut misnamed = letter(&record(), None);
+            misnamed.headers.retain(|(header, _)| header != name);
+            check(None, std::slice::from_ref(&misnamed), &[Clause::LetterMisnamed]);
+            misnamed.headers.push((name.to_owned(), value.into()));
+            check(None, &[misnamed], &[Clause::LetterMisnamed]);
+        }
         for changed in [
             Record { key: b"other".to_vec(), ..record() },
             Record { value: Some(b"other".to_vec()), ..record() },

@@ -1,5 +1,6 @@
 //! Finishing what is held: before partitions go, and for good.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -63,7 +64,7 @@ impl Lane {
     pub(super) fn answer_rebalances_for_good(&mut self) {
         self.consumer.context().close();
         self.place_at = None;
-        self.unplaced.clear();
+        self.change_unplaced(BTreeSet::clear);
         while let Some(rebalance) = self.consumer.context().next_rebalance() {
             match rebalance {
                 Rebalance::Assign(_) => self.assignment_open = true,

@@ -67,7 +67,7 @@ impl Lane {
             self.change_fetching(BaseConsumer::pause);
         }
         let placed = self.names.partitions(&starts);
-        self.unplaced.retain(|partition| !placed.contains(partition));
+        self.change_unplaced(|unplaced| unplaced.retain(|partition| !placed.contains(partition)));
         self.place_at = match self.unplaced.is_empty() {
             true => {
                 self.parts.health.consuming();
@@ -94,8 +94,18 @@ impl Lane {
     }
 
     fn await_placing(&mut self, partitions: BTreeSet<Partition>) {
-        self.unplaced.extend(partitions);
+        self.change_unplaced(|unplaced| unplaced.extend(partitions));
         self.place_at = Some(Instant::now());
+    }
+
+    /// Changes which partitions wait for their position, where probes and metrics see it.
+    pub(super) fn change_unplaced(&mut self, change: impl FnOnce(&mut BTreeSet<Partition>)) {
+        let count =
+            |unplaced: &BTreeSet<Partition>| i64::try_from(unplaced.len()).unwrap_or(i64::MAX);
+        let before = count(&self.unplaced);
+        change(&mut self.unplaced);
+        self.parts.metrics.partitions_unplaced.add(count(&self.unplaced) - before);
+        self.parts.health.set_unplaced(self.unplaced.len());
     }
 
     /// Drops what is held of partitions that go, and lets them go.
@@ -110,7 +120,9 @@ impl Lane {
             let fewer = i64::try_from(stopped_before - self.stopped.len()).unwrap_or(i64::MAX);
             self.note_stopped(-fewer);
         }
-        self.unplaced.retain(|partition| !partitions.contains(partition));
+        self.change_unplaced(|unplaced| {
+            unplaced.retain(|partition| !partitions.contains(partition));
+        });
         let list = self.names.list(partitions);
         self.consumer.context().forget_lag(&list);
         match unassign(&self.consumer, &list) {

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::{EFFECT_WITHIN, Happened, Scene};
 use crate::chaos::world::STATEMENT_TIMEOUT;
-use crate::stack::eventually;
+use crate::stack::{Postgres, eventually};
 
 /// What the writers' lanes call their sessions.
 const WRITERS_SESSIONS: &str = "tapedeck-writer";
@@ -28,8 +28,9 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 /// Rows that were changed last and will soon be changed again.
 const RECENT_REPLAYS: i64 = 400;
 
-/// How the server says that its disk is full.
+/// How the server logs that its disk is full, and that somebody waited for a lock in vain.
 const DISK_FULL: &str = "No space left on device";
+const LOCK_TIMEOUT: &str = "canceling statement due to lock timeout";
 
 pub(super) async fn restart(scene: &Scene<'_>) -> Result<Happened> {
     let mut postgres = scene.world.postgres.lock().await;
@@ -56,12 +57,15 @@ pub(super) async fn lock_table(scene: &mut Scene<'_>) -> Result<Happened> {
     let tables = ["users", "replays", "webstates", "events"];
     let table = tables.choose(&mut scene.choices).copied().unwrap_or("events");
     let sql = scene.sql().await?;
+    let postgres = scene.world.postgres.lock().await;
+    let refusals = Refusals::from_now_on(postgres.primary().postgres(), LOCK_TIMEOUT);
     sql.batch_execute(&format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")).await?;
     tokio::time::sleep(STATEMENT_TIMEOUT + LOCKED_BEYOND).await;
-    let waiting = scene.waiting().await?;
+    let refused = refusals.wait().await;
     sql.batch_execute("ROLLBACK").await?;
-    ensure!(waiting > 0, "no writer waited for {table}");
-    Ok(Happened::now(format!("{waiting} writers' sessions waited for {table}")))
+    refused.with_context(|| format!("no writer waited for {table}"))?;
+    let count = refusals.count();
+    Ok(Happened::now(format!("writers waited for {table} in vain {count} times")))
 }
 
 pub(super) async fn deadlock(scene: &Scene<'_>) -> Result<Happened> {
@@ -143,18 +147,45 @@ pub(super) async fn fill_disk(scene: &mut Scene<'_>) -> Result<Happened> {
     let postgres = world.postgres.lock().await;
     let primary = postgres.primary();
     let disk = primary.disk().context("there is no disk that can be filled up")?;
-    let refusals = || primary.postgres().process().log().matches(DISK_FULL).count();
-    let before = refusals();
+    let refusals = Refusals::from_now_on(primary.postgres(), DISK_FULL);
     disk.fill()?;
-    let refused = eventually("the disk is full", EFFECT_WITHIN, async || match refusals() {
-        after if after > before => Ok(()),
-        _ => Err("nobody noticed"),
-    })
-    .await;
+    let refused = refusals.wait().await;
     scene.last(REFUSING_SECONDS).await;
     disk.empty()?;
-    refused?;
-    Ok(Happened::now(format!("{} statements refused", refusals() - before)))
+    refused.context("no writer noticed")?;
+    Ok(Happened::now(format!("writers were refused {} times", refusals.count())))
+}
+
+/// What the server refuses writers from a moment on, as its log says.
+struct Refusals<'a> {
+    postgres: &'a Postgres,
+    message: &'static str,
+    before: usize,
+}
+
+impl<'a> Refusals<'a> {
+    fn from_now_on(postgres: &'a Postgres, message: &'static str) -> Self {
+        let refusals = Self { postgres, message, before: 0 };
+        Self { before: refusals.count(), ..refusals }
+    }
+
+    fn count(&self) -> usize {
+        let log = self.postgres.process().log();
+        let lines = log.lines().filter(|line| {
+            // Each line names the application.
+            line.contains(WRITERS_SESSIONS) && line.contains(self.message)
+        });
+        lines.count() - self.before
+    }
+
+    /// Waits for one.
+    async fn wait(&self) -> Result<()> {
+        eventually("a writer is refused", EFFECT_WITHIN, async || match self.count() {
+            0 => Err("none is"),
+            _ => Ok(()),
+        })
+        .await
+    }
 }
 
 pub(super) async fn fail_over(scene: &Scene<'_>) -> Result<Happened> {

@@ -7,6 +7,7 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use super::{EFFECT_WITHIN, Happened, Scene};
+use crate::chaos::ends::End;
 use crate::chaos::kind::{Blow, GATEWAYS, Service, Step};
 use crate::chaos::standing::Standing;
 use crate::stack::eventually;
@@ -51,9 +52,12 @@ pub(super) async fn freeze(scene: &mut Scene<'_>, service: Service) -> Result<Ha
 
 pub(super) async fn terminate(scene: &Scene<'_>, service: Service) -> Result<Happened> {
     let standing = scene.standing(service);
-    scene.world.roster.terminate(&standing.name(), scene.tracks).await?;
+    let end = scene.world.roster.terminate(&standing.name(), scene.tracks).await?;
     scene.world.start_standing(standing).await?;
-    Ok(Happened::now(format!("{} drained", standing.name())))
+    Ok(Happened::now(match end {
+        End::AsAsked => format!("{} drained", standing.name()),
+        End::NotDrained => format!("{} ended by its deadline, in an outage", standing.name()),
+    }))
 }
 
 pub(super) async fn hit_at(scene: &mut Scene<'_>, step: Step, blow: Blow) -> Result<Happened> {

@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 
 use super::BUSY;
 use super::relay::Relay;
-use crate::writer::support::{Session, feed, wait_stored};
+use crate::writer::support::{Session, feed, reaches, wait_stored};
 
 /// How long the client leaves a request unanswered until it takes the connection for dead; it
 /// waits that long for an answer to what it has fetched, and then connects anew.
@@ -143,12 +143,18 @@ async fn a_broker_that_does_not_answer_holds_up_no_partitions_but_its_own() -> R
     println!("those of others are stored after {:?}", begun.elapsed());
     ensure!(begun.elapsed() < OTHERS_WITHIN, "{:?}\n{}", begun.elapsed(), next.log());
     ensure!(next.liveness().await?.is_ok(), "it is taken for stuck");
+    let readiness = next.readiness().await?;
+    let told = readiness.as_ref().is_err_and(|reason| reason.contains("cannot find where"));
+    ensure!(told, "it does not tell what it waits for: {readiness:?}");
+    let unplaced = "tapedeck_writer_partitions_unplaced";
+    reaches(&next, unplaced, |unplaced| unplaced > 0.0).await?;
     for session in &held_up {
         ensure!(session.stored(&it.sql).await?.is_empty(), "it answers");
     }
     relay.heal();
     try_join_all(held_up.iter().map(|session| wait_stored(&it.sql, session, 1))).await?;
-    Ok(())
+    next.wait_ready().await?;
+    reaches(&next, unplaced, |unplaced| unplaced == 0.0).await
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use common::page_hash::PageHash;
 use tests::stack::{Environment, Stack, eventually};
+use tokio_util::sync::CancellationToken;
 
 use super::support::{
     PATIENCE, Session, check_accounts, feed, figure, page_record, reaches, wait_copying,
@@ -88,23 +89,37 @@ async fn the_accounts_add_up_at_every_scrape_under_load() -> Result<()> {
 #[tokio::test]
 async fn sigterm_under_load_exits_0_and_the_next_writer_finds_no_duplicate() -> Result<()> {
     let environment = Environment::new(Stack::shared().await?).await?;
-    let writer = environment.writer().start().await?;
+    // Small batches, so that several are held and under way at any time.
+    let writer = environment.writer().variable("TAPEDECK_BATCH_ROWS", "200").start().await?;
     writer.wait_ready().await?;
     let session = Session::new();
-    let record = |number: u64| session.batch(number * 20, &[("scroll", "[1,2,3]"); 20]);
-    let records: Vec<_> = (0..300).map(record).collect();
-    let feeding = feed(&environment, &records);
+    let stopped = CancellationToken::new();
+    let feeding = async {
+        let mut fed = 0;
+        while !stopped.is_cancelled() {
+            let record = |number: u64| session.batch(fed + number * 20, &[("scroll", "[1,2]"); 20]);
+            feed(&environment, &(0..50).map(record).collect::<Vec<_>>()).await?;
+            fed += 1_000;
+        }
+        anyhow::Ok(fed)
+    };
     let stopping = async {
-        reaches(&writer, "tapedeck_writer_events_written_total", |it| it > 0.0).await?;
+        let _feeding = stopped.clone().drop_guard();
+        reaches(&writer, "tapedeck_writer_events_written_total", |it| it > 2_000.0).await?;
         writer.terminate().await
     };
-    let (fed, stopped) = tokio::join!(feeding, stopping);
-    fed?;
-    ensure!(stopped?.success(), "{}", writer.log());
+    let (fed, end) = tokio::join!(feeding, stopping);
+    ensure!(end?.success(), "{}", writer.log());
+    let fed = usize::try_from(fed?)?;
+    let sql = environment.sql().await?;
+    let stored = session.stored(&sql).await?.len();
+    ensure!(stored < fed, "all {fed} events were stored: there was no load");
 
     let next = environment.writer().start().await?;
-    wait_stored(&environment.sql().await?, &session, 6_000).await?;
+    wait_stored(&sql, &session, fed).await?;
     environment.wait_committed(PATIENCE).await?;
+    let rest = (fed - stored) as f64;
+    reaches(&next, "tapedeck_writer_events_written_total", |it| it == rest).await?;
     assert_eq!(figure(&next, "tapedeck_writer_events_duplicate_total", &[]).await?, 0.0);
     Ok(())
 }

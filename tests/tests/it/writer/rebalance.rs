@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::stack::{Environment, Stack, eventually};
+use tokio_util::sync::CancellationToken;
 
 use super::support::{
     NOON_MS, PATIENCE, Session, check_accounts, feed, figure, reaches, wait_stored,
@@ -19,32 +20,37 @@ async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
     let round = |number: u64| -> Vec<_> {
         sessions.iter().map(|it| it.batch(number * 10, &[("scroll", "[0,1]"); 10])).collect()
     };
+    let moved = CancellationToken::new();
     let feeding = async {
-        for number in 0..40 {
-            feed(&environment, &round(number)).await?;
+        let mut rounds = 0;
+        while !moved.is_cancelled() {
+            feed(&environment, &round(rounds)).await?;
+            rounds += 1;
         }
-        anyhow::Ok(())
+        anyhow::Ok(rounds)
     };
     let moving = async {
+        let feeds = moved.clone().drop_guard();
         let second = start().await?;
         reaches(&second, "tapedeck_writer_events_written_total", |it| it > 0.0).await?;
         let third = start().await?;
         third.wait_ready().await?;
         ensure!(second.terminate().await?.success(), "{}", second.log());
         third.kill()?;
+        drop(feeds);
         anyhow::Ok(())
     };
-    let (fed, moved) = tokio::join!(feeding, moving);
-    fed?;
+    let (rounds, moved) = tokio::join!(feeding, moving);
     moved?;
+    let events = usize::try_from(rounds?)? * 10;
     let sql = environment.sql().await?;
     for session in &sessions {
-        wait_stored(&sql, session, 400).await.with_context(|| first.log())?;
+        wait_stored(&sql, session, events).await.with_context(|| first.log())?;
     }
     environment.wait_committed(PATIENCE).await?;
     check_accounts(&first).await?;
     let total: i64 = sql.query_one("SELECT count(*) FROM events", &[]).await?.get(0);
-    assert_eq!(total, 12 * 400);
+    assert_eq!(usize::try_from(total)?, sessions.len() * events);
     Ok(())
 }
 

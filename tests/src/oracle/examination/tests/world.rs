@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use common::record::headers::{
-    ERROR_CLASS, ERROR_EVENTS, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC,
+    ERROR_CLASS, ERROR_EVENTS, ERROR_MESSAGE, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC,
 };
 use common::time::Timestamp;
 
-use super::super::Examination;
+use super::super::{Examination, UNWRITABLE_CLASS};
 use crate::ledger::{Line, Outcome, Sent, Settled, UNWRITABLE_EVENT_TYPE};
 use crate::model::{Model, Tables, records};
 use crate::oracle::claims::ClaimsReader;
@@ -133,7 +133,8 @@ pub(super) fn tables(envelopes: &[Envelope]) -> Tables {
 pub(super) fn letter(original: &Record, events: Option<&str>) -> Record {
     let mut letter = original.clone();
     let mut add = |name: &str, value: &str| letter.headers.push((name.to_owned(), value.into()));
-    add(ERROR_CLASS, "class");
+    add(ERROR_CLASS, if events.is_some() { UNWRITABLE_CLASS } else { "empty" });
+    add(ERROR_MESSAGE, "message");
     add(ORIGINAL_TOPIC, EVENTS);
     add(ORIGINAL_PARTITION, &original.partition.to_string());
     add(ORIGINAL_OFFSET, &original.offset.to_string());
