@@ -13,23 +13,23 @@ use common::page_hash::PageHash;
 use common::time::Timestamp;
 use uuid::Uuid;
 
+use super::sessions;
 use crate::model::records::{of_events, of_pages};
 use crate::model::{EventRow, dump};
 use crate::recordings::envelope::Envelope;
-use crate::recordings::{self, Cast, CloneOptions, Moment, Session};
+use crate::recordings::{Cast, CloneOptions, Moment, Session};
 use crate::stack::Environment;
 
 /// Sessions recorded at the same time.
-const SESSIONS_AT_ONCE: usize = 200;
+pub(super) const SESSIONS_AT_ONCE: usize = 200;
 /// By how much one round ends later than the one before, in microseconds.
 const ROUND_MICROS: i64 = 60_000_000;
 /// Events of one batch: recorders send 20 to 100.
 const BATCH_EVENTS: usize = 50;
 /// The largest record, as the gateway has it by default.
 const RECORD_LIMIT_BYTES: usize = 1 << 20;
-/// Longer data of an event are left out: nineteen in twenty have less than 1 kB, and the rest
-/// are snapshots.
-const USUAL_EVENT_BYTES: usize = 16 << 10;
+/// Seeds are so many rounds apart: more than the largest backlog has.
+const ROUNDS_OF_A_SEED: u32 = 1_000;
 /// The end of the first round: 2026-10-05T00:00:00Z. Enough later rounds end in the same month.
 const FIRST_END: Timestamp = Timestamp::from_micros(1_791_158_400_000_000);
 
@@ -46,20 +46,21 @@ pub struct Backlog {
 
 impl Backlog {
     /// Puts at least `events` events on the environment's topics, with their replays, users and
-    /// page states; `duplicate_page_states` is the share of pages that repeat.
+    /// page states; `duplicate_page_states` is the share of pages that repeat. Backlogs whose
+    /// `seed` differs share nothing, and that of a greater one is later.
     ///
     /// # Errors
     /// When the recordings cannot be read or Kafka does not take a record.
     pub async fn produce(
         environment: &Environment,
+        seed: u32,
         events: u64,
         duplicate_page_states: f64,
     ) -> Result<Self> {
-        let all = recordings::own()?.into_iter().chain(recordings::shared()?);
-        let sessions: Vec<_> = all.map(of_usual_events).collect();
+        let sessions = sessions::usual()?;
         let mut backlog = Self { events: 0, pages: 0, digest: 0 };
         let mut pages = BTreeSet::new();
-        let mut round = 0_u32;
+        let mut round = seed * ROUNDS_OF_A_SEED;
         while backlog.events < events {
             let clones = CloneOptions {
                 seed: u64::from(round),
@@ -133,18 +134,8 @@ impl Backlog {
     }
 }
 
-/// A session without the few events that hold a whole page: most bytes would be theirs, and what
-/// is measured would be how Postgres compresses them.
-fn of_usual_events(session: Session) -> Session {
-    let usual = |moment: &Moment| match moment {
-        Moment::Event(event) => event.event_data.get().len() <= USUAL_EVENT_BYTES,
-        Moment::Page(_) => true,
-    };
-    Session { moments: session.moments.into_iter().filter(usual).collect(), ..session }
-}
-
 /// A session as its recorder would send it: some events at a time, and the pages between them.
-fn batches(session: &Session) -> Vec<Envelope> {
+pub(super) fn batches(session: &Session) -> Vec<Envelope> {
     let begin = || Envelope {
         // The end is known last.
         replay: common::record::events::Replay { end_time: None, ..session.replay.clone() },
@@ -177,6 +168,7 @@ fn digest(event_id: Uuid, row: &EventRow) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recordings;
 
     #[test]
     fn batches_hold_every_event_and_page_of_the_session_in_order() {

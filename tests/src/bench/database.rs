@@ -97,6 +97,38 @@ impl<'a> Database<'a> {
         Ok(bytes.unsigned_abs())
     }
 
+    /// How many rows `events` has.
+    ///
+    /// # Errors
+    /// When Postgres fails.
+    pub async fn count_events(&self) -> Result<u64> {
+        let count = "SELECT count(*) FROM events";
+        let count: i64 = self.sql().await?.query_one(count, &[]).await?.get(0);
+        Ok(count.unsigned_abs())
+    }
+
+    /// What of `events` takes how many bytes, all months together: its rows, values that are kept
+    /// apart from them, and each index.
+    ///
+    /// # Errors
+    /// When Postgres fails.
+    pub async fn bytes_of_events(&self) -> Result<Vec<(String, u64)>> {
+        let sizes = "SELECT 'rows' AS part, sum(pg_relation_size(relid))::int8 AS bytes \
+                       FROM pg_partition_tree('events') WHERE isleaf \
+                     UNION ALL \
+                     SELECT 'values kept apart', sum(pg_total_relation_size(reltoastrelid))::int8 \
+                       FROM pg_partition_tree('events') JOIN pg_class ON oid = relid \
+                       WHERE isleaf AND reltoastrelid <> 0 \
+                     UNION ALL \
+                     SELECT index.relname, (SELECT sum(pg_relation_size(relid)) \
+                       FROM pg_partition_tree(indexrelid) WHERE isleaf)::int8 \
+                       FROM pg_index JOIN pg_class index ON index.oid = indexrelid \
+                       WHERE indrelid = 'events'::regclass \
+                     ORDER BY bytes DESC";
+        let rows = self.sql().await?.query(sizes, &[]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get::<_, i64>(1).unsigned_abs())).collect())
+    }
+
     /// For each table how many rows it has and what stands for them: the same for the same rows,
     /// in any order.
     ///

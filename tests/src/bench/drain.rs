@@ -6,14 +6,14 @@ use anyhow::{Context, Result, ensure};
 
 use super::Tell;
 use super::backlog::Backlog;
+use super::comparison::Run;
 use super::database::{Database, Rows};
-use super::report::Run;
 use super::usage::Meter;
 use crate::stack::service::ServiceBuilder;
 use crate::stack::{Environment, Service, Stack};
 
 /// The share of page states that repeat: most do in a fleet.
-const DUPLICATE_PAGE_STATES: f64 = 0.95;
+pub(super) const DUPLICATE_PAGE_STATES: f64 = 0.95;
 
 /// Partitions of each topic: enough for four lanes to have equal shares.
 const PARTITIONS: &str = "8";
@@ -56,10 +56,8 @@ impl<'a> Bench<'a> {
         events: u64,
         tell: Tell<'_>,
     ) -> Result<Self> {
-        // A writer makes the topics.
-        let url = environment.database_url();
-        writer(environment, url, Setup::USUAL).start().await?.wait_ready().await?;
-        let backlog = Backlog::produce(environment, events, DUPLICATE_PAGE_STATES).await?;
+        make_topics(environment).await?;
+        let backlog = Backlog::produce(environment, 0, events, DUPLICATE_PAGE_STATES).await?;
         tell(&format!("a backlog of {} events and {} pages", backlog.events, backlog.pages));
         let mut bench = Self {
             stack,
@@ -86,16 +84,7 @@ impl<'a> Bench<'a> {
 
     /// Drains the whole backlog into a database with a new consumer group.
     pub(super) async fn drain(&self, database: &Database<'_>, setup: Setup) -> Result<Run> {
-        let writer = writer(self.environment, &database.url(), setup).start().await?;
-        let begun = wait_until(&writer, |settled| settled.events > 0).await?;
-        let meter = Meter::start(self.stack, &[("writer", writer.process())]).await?;
-        let Backlog { events, pages, .. } = self.backlog;
-        let all = |settled: &Settled| settled.events >= events && settled.pages >= pages;
-        let ended = wait_until(&writer, all).await?;
-        let usage = meter.read().await?;
-        let memory_bytes = Some(writer.process().memory_high_water_bytes()?);
-        ensure!(writer.terminate().await?.success(), "{}", writer.log());
-        Ok(Run { count: ended.events - begun.events, usage, memory_bytes })
+        drain(self.stack, self.environment, self.backlog, &database.url(), setup).await
     }
 
     /// Loads the rows into a new database on so many connections.
@@ -116,6 +105,56 @@ impl<'a> Bench<'a> {
         ensure!(found == self.fingerprints, "found {found:?}, not {:?}", self.fingerprints);
         Ok(())
     }
+}
+
+/// Has a writer make the topics.
+pub(super) async fn make_topics(environment: &Environment) -> Result<()> {
+    let url = environment.database_url();
+    writer(environment, url, Setup::USUAL).start().await?.wait_ready().await
+}
+
+/// Drains a backlog, all that is on the environment's topics, into the database at `url` with a
+/// new consumer group. What is counted are events, and begins with the first commit.
+pub(super) async fn drain(
+    stack: &Stack,
+    environment: &Environment,
+    backlog: Backlog,
+    url: &str,
+    setup: Setup,
+) -> Result<Run> {
+    let Backlog { events, pages, .. } = backlog;
+    let all = |settled: &Settled| settled.events >= events && settled.pages >= pages;
+    drain_until(stack, environment, url, setup, |settled| settled.events, all).await
+}
+
+/// Drains so many pages likewise; what is counted are pages.
+pub(super) async fn drain_pages(
+    stack: &Stack,
+    environment: &Environment,
+    pages: u64,
+    url: &str,
+    setup: Setup,
+) -> Result<Run> {
+    let all = |settled: &Settled| settled.pages >= pages;
+    drain_until(stack, environment, url, setup, |settled| settled.pages, all).await
+}
+
+async fn drain_until(
+    stack: &Stack,
+    environment: &Environment,
+    url: &str,
+    setup: Setup,
+    counted: impl Fn(&Settled) -> u64,
+    all: impl Fn(&Settled) -> bool,
+) -> Result<Run> {
+    let writer = writer(environment, url, setup).start().await?;
+    let begun = wait_until(&writer, |settled| counted(settled) > 0).await?;
+    let meter = Meter::start(stack, &[("writer", writer.process())]).await?;
+    let ended = wait_until(&writer, all).await?;
+    let usage = meter.read().await?;
+    let memory_bytes = Some(writer.process().memory_high_water_bytes()?);
+    ensure!(writer.terminate().await?.success(), "{}", writer.log());
+    Ok(Run { count: counted(&ended) - counted(&begun), usage, memory_bytes })
 }
 
 /// A writer that begins at the beginning: its consumer group is new.

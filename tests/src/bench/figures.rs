@@ -1,9 +1,9 @@
 //! Medians, ratios and goals.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a ratio must be.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// This much or more.

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stack::Stack;
 use crate::stack::process::Process;
 
 /// What something took.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Usage {
     /// Time that passed, in seconds.
     pub wall_seconds: f64,
     /// CPU seconds by process.
-    pub cpu_seconds: BTreeMap<&'static str, f64>,
+    pub cpu_seconds: BTreeMap<String, f64>,
     /// Bytes that Postgres wrote to its write-ahead log.
     pub wal_bytes: u64,
 }
@@ -51,7 +51,7 @@ impl<'a> Meter<'a> {
         let wall_seconds = self.begun.elapsed().as_secs_f64();
         let now = cpu_seconds(&self.processes)?;
         let since = now.iter().zip(&self.at_start).map(|(now, then)| now - then);
-        let names = self.processes.iter().map(|(name, _)| *name);
+        let names = self.processes.iter().map(|(name, _)| (*name).to_owned());
         let cpu_seconds = names.zip(since).collect();
         let wal_bytes = wal_bytes(self.stack).await? - self.wal_at_start;
         Ok(Usage { wall_seconds, cpu_seconds, wal_bytes })

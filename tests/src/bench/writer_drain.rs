@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
+use super::comparison::{Comparison, Figure};
 use super::drain::{Bench, Setup};
 use super::figures::Goal;
-use super::report::{Comparison, Figure, Report};
+use super::report::Report;
 use super::{Case, Options, Tell};
 use crate::stack::{Environment, Ports, Stack, Tuning};
 
@@ -24,7 +25,8 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
     let mut variants = LANES.map(|(lanes, goal)| {
         [("per-row", goal), ("set-based", SET_BASED)].map(|(foreign_keys, goal)| {
             let name = format!("{lanes} lanes, {foreign_keys}");
-            let comparison = Comparison::new(name, "writer", "COPY BINARY", Figure::Rate, goal);
+            let goals = vec![(Figure::Rate, goal)];
+            let comparison = Comparison::new(name, "writer", "COPY BINARY", goals);
             (Setup { lanes, foreign_keys }, comparison)
         })
     });
@@ -42,5 +44,5 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
         }
     }
     let comparisons = variants.into_iter().flatten().map(|(_, comparison)| comparison).collect();
-    Report::of(Case::WriterDrain, &stack, comparisons).await
+    Report::of(Case::WriterDrain, &stack, comparisons, Vec::new()).await
 }

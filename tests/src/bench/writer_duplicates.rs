@@ -3,9 +3,10 @@
 
 use anyhow::{Result, ensure};
 
+use super::comparison::{Comparison, Figure};
 use super::drain::{Bench, Setup};
 use super::figures::Goal;
-use super::report::{Comparison, Figure, Report};
+use super::report::Report;
 use super::{Case, Options, Tell};
 use crate::stack::{Environment, Ports, Stack, Tuning};
 
@@ -14,10 +15,8 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
     let stack = Stack::start(Ports::default(), Tuning::Benchmarks).await?;
     let environment = Environment::new(&stack).await?;
     let bench = Bench::prepare(&stack, &environment, options.events, tell).await?;
-    let compare =
-        |figure, goal| Comparison::new("2 lanes".to_owned(), "repeated", "new", figure, goal);
-    let mut rate = compare(Figure::Rate, Goal::AtLeast(1.5));
-    let mut wal = compare(Figure::Wal, Goal::AtMost(0.05));
+    let goals = vec![(Figure::Rate, Goal::AtLeast(1.5)), (Figure::Wal, Goal::AtMost(0.05))];
+    let mut comparison = Comparison::new("2 lanes".to_owned(), "repeated", "new", goals);
     for round in 1..=options.runs {
         tell(&format!("round {round} of {}", options.runs));
         let database = bench.database().await?;
@@ -28,8 +27,7 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
         let grown = database.bytes().await?;
         ensure!(grown <= bytes, "repeats made {bytes} bytes of tables {grown}");
         database.drop().await?;
-        rate.add(&repeated, &new);
-        wal.add(&repeated, &new);
+        comparison.add(&repeated, &new);
     }
-    Report::of(Case::WriterDuplicates, &stack, vec![rate, wal]).await
+    Report::of(Case::WriterDuplicates, &stack, vec![comparison], Vec::new()).await
 }

@@ -8,6 +8,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use common::options::{CheckOptions, Problems};
+use tests::bench::chart;
+use tests::bench::floor::Floor;
+use tests::bench::report::Report;
 use tests::bench::{Case, Options};
 
 /// Measures Tapedeck against the limits that Kafka, Postgres and the processor set. Build the
@@ -25,6 +28,11 @@ enum Command {
     List,
     /// Measures cases, one after the other; all where none is named.
     Run(RunOptions),
+    /// Draws the charts of figures that `run --json` has written.
+    Chart(ChartOptions),
+    /// Serves a floor that gateways are measured against.
+    #[command(subcommand, hide = true)]
+    Floor(Floor),
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,6 +57,15 @@ struct RunOptions {
     check: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct ChartOptions {
+    /// The figures.
+    json: PathBuf,
+
+    /// Where the charts go.
+    folder: PathBuf,
+}
+
 impl CheckOptions for Cli {
     fn check(&self, problems: &mut Problems) {
         if let Command::Run(options) = &self.command {
@@ -57,6 +74,10 @@ impl CheckOptions for Cli {
         }
     }
 }
+
+/// That of gateways: a floor must not be dearer for its allocator.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
@@ -69,6 +90,11 @@ async fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Run(options) => run(options).await,
+        Command::Chart(options) => draw(&options),
+        Command::Floor(floor) => {
+            floor.serve().await?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -92,4 +118,15 @@ async fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     }
     let met = reports.iter().all(|report| report.meets_goals());
     Ok(if check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn draw(ChartOptions { json, folder }: &ChartOptions) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(json).with_context(|| json.display().to_string())?;
+    let reports: Vec<Report> = serde_json::from_str(&text)?;
+    for report in reports {
+        for file in chart::draw(&report, folder)? {
+            println!("{}", folder.join(file).display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -22,7 +22,7 @@ const BEACON_LIMIT_BYTES: usize = 64 * 1024;
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     /// Not at all, as a beacon during unload sends it: `text/plain`.
     Plain,
     /// gzip.
@@ -35,24 +35,24 @@ pub(super) enum Encoding {
 
 /// A request's body.
 #[derive(Clone, Debug)]
-pub(super) struct Body {
+pub(crate) struct Body {
     /// What goes over the wire. Resending clones a reference.
-    pub(super) bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// How it is compressed.
-    pub(super) encoding: Encoding,
+    pub(crate) encoding: Encoding,
     /// Its size before that.
-    pub(super) plain_bytes: usize,
+    pub(crate) plain_bytes: usize,
 }
 
 impl Encoding {
     /// One of all.
-    pub(super) fn any(choices: &mut impl Rng) -> Self {
+    pub(crate) fn any(choices: &mut impl Rng) -> Self {
         let all = [Self::Plain, Self::Gzip, Self::Zstd, Self::Br];
         *all.choose(choices).unwrap_or(&Self::Gzip)
     }
 
     /// The `Content-Type` that recorders send with it.
-    pub(super) fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Plain => "text/plain",
             Self::Gzip | Self::Zstd | Self::Br => "application/json",
@@ -60,7 +60,7 @@ impl Encoding {
     }
 
     /// The `Content-Encoding`, if there is one.
-    pub(super) fn content_encoding(self) -> Option<&'static str> {
+    pub(crate) fn content_encoding(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
             Self::Gzip => Some("gzip"),
@@ -69,7 +69,11 @@ impl Encoding {
         }
     }
 
-    fn encode(self, plain: Vec<u8>) -> io::Result<Vec<u8>> {
+    /// Encodes a body.
+    ///
+    /// # Errors
+    /// When the encoder fails, which it does for want of memory only.
+    pub(crate) fn encode(self, plain: Vec<u8>) -> io::Result<Vec<u8>> {
         match self {
             Self::Plain => Ok(plain),
             Self::Gzip => {
@@ -96,7 +100,7 @@ impl Body {
     ///
     /// # Errors
     /// When the encoder fails, which it does for want of memory only.
-    pub(super) fn of(envelope: &Envelope, encoding: Encoding) -> io::Result<Self> {
+    pub(crate) fn of(envelope: &Envelope, encoding: Encoding) -> io::Result<Self> {
         let plain = serde_json::to_vec(envelope)?;
         let plain_bytes = plain.len();
         let encoding = match encoding {

@@ -12,7 +12,7 @@
 //! | [`unruly`] | how recorders stray from sending each batch once and in order (pure) |
 //! | [`report`] | rates, latencies and bytes |
 
-mod body;
+pub(crate) mod body;
 mod client;
 mod delivery;
 pub mod options;

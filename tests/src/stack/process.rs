@@ -89,13 +89,25 @@ impl Process {
         self.signal(Signal::SIGCONT)
     }
 
-    /// The most memory that it has had resident so far, in bytes (`VmHWM`).
+    /// The most memory that it has had resident so far, in bytes.
     ///
     /// # Errors
     /// When it has ended.
     pub fn memory_high_water_bytes(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that it has resident now, in bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        memory_high_water_bytes(&status)
+        memory_bytes(&status, field)
             .with_context(|| format!("{} has no memory: it has ended", self.name))
     }
 
@@ -212,10 +224,10 @@ fn parent_of(pid: i32) -> Option<i32> {
     stat(pid)?.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The high-water mark in a `/proc/PID/status`, which counts in KiB; none of a process that has
+/// A field with memory of a `/proc/PID/status`, which counts in KiB; none of a process that has
 /// ended.
-fn memory_high_water_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn memory_bytes(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -246,10 +258,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_high_water_mark_is_found_unless_the_process_has_ended() {
+    fn memory_is_found_unless_the_process_has_ended() {
         let status = "Name:\twriter\nVmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\n";
-        assert_eq!(memory_high_water_bytes(status), Some(200 << 20));
-        assert_eq!(memory_high_water_bytes("Name:\twriter\nState:\tZ (zombie)\n"), None);
+        assert_eq!(memory_bytes(status, "VmHWM:"), Some(200 << 20));
+        assert_eq!(memory_bytes(status, "VmRSS:"), Some(100 << 20));
+        assert_eq!(memory_bytes("Name:\twriter\nState:\tZ (zombie)\n", "VmRSS:"), None);
     }
 
     #[test]

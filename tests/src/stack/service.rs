@@ -151,7 +151,12 @@ impl Service {
 
     /// The public port's address, `http://host:port`; of a service without one, the admin port's.
     pub fn url(&self) -> String {
-        format!("http://{}", self.public.unwrap_or(self.admin))
+        format!("http://{}", self.address())
+    }
+
+    /// The public port; of a service without one, the admin port.
+    pub fn address(&self) -> SocketAddr {
+        self.public.unwrap_or(self.admin)
     }
 
     /// The process id.
