@@ -12,6 +12,7 @@ pub mod database;
 pub mod event_id;
 pub mod failpoint;
 pub mod heap;
+pub mod json_text;
 pub mod kafka;
 pub mod limits;
 pub mod listen;

@@ -206,7 +206,7 @@ fn read_events(message: &OwnedMessage, received_at: Timestamp) -> Result<Content
         event_id: event.event_id,
         timestamp: event.timestamp,
         event_type: Span::locate(event.event_type, value),
-        event_data: Span::locate(event.event_data, value),
+        event_data: Span::locate(event.event_data.as_str(), value),
         webstate_hash: event.webstate_hash,
     };
     Ok(Content::Events(EventsContent {
@@ -238,6 +238,7 @@ pub fn month_of(event_id: Uuid) -> Option<chrono::NaiveDate> {
 
 #[cfg(test)]
 mod tests {
+    use common::json_text::JsonText;
     use common::record::events::{Replay, User};
     use rdkafka::Timestamp as KafkaTimestamp;
     use rdkafka::message::{Header, OwnedHeaders};
@@ -303,7 +304,7 @@ mod tests {
             seq: Some(4),
             timestamp,
             event_type: "custom_type",
-            event_data: data,
+            event_data: JsonText::parse(data).unwrap(),
             webstate_hash: None,
         };
         let encoded = EventsRecord {

@@ -3,11 +3,11 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::event_id;
+use crate::json_text::JsonText;
 use crate::page_hash::PageHash;
 use crate::time::Timestamp;
 
@@ -58,8 +58,8 @@ pub struct Event<'a> {
     /// What happened: `[a-z][a-z0-9_]{0,63}`.
     pub event_type: &'a str,
     /// JSON text, byte for byte as it will be stored.
-    #[serde(borrow, deserialize_with = "json_text", serialize_with = "write_json_text")]
-    pub event_data: &'a str,
+    #[serde(borrow)]
+    pub event_data: JsonText<'a>,
     /// The page state that the event belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webstate_hash: Option<PageHash>,
@@ -267,19 +267,6 @@ impl Pieces {
     }
 }
 
-fn json_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de str, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(RawValue::get)
-}
-
-fn write_json_text<S: serde::Serializer>(text: &&str, serializer: S) -> Result<S::Ok, S::Error> {
-    // Whoever made the record has validated the text; RawValue checks it once more, which is
-    // cheap beside hashing it, and keeps a wrong text from ever becoming a wrong record.
-    let raw: &RawValue = serde_json::from_str(text).map_err(|error| {
-        <S::Error as serde::ser::Error>::custom(<serde_json::Error as de::Error>::custom(error))
-    })?;
-    raw.serialize(serializer)
-}
-
 /// Appends a value whose serialization cannot fail: its keys are text and its numbers finite.
 fn write_json<T: Serialize>(out: &mut Vec<u8>, value: &T) {
     #[expect(clippy::expect_used, reason = "writing to memory, of types without fallible parts")]
@@ -319,7 +306,7 @@ mod tests {
             seq: Some(seq),
             timestamp,
             event_type: "click",
-            event_data,
+            event_data: JsonText::parse(event_data).unwrap(),
             webstate_hash: None,
         }
     }
@@ -406,7 +393,7 @@ mod tests {
                         seq: *seq,
                         timestamp: *timestamp,
                         event_type: "click",
-                        event_data,
+                        event_data: JsonText::parse(event_data).unwrap(),
                         webstate_hash: seq.map(|seq| PageHash::of(&seq.to_be_bytes())),
                     })
                     .collect(),

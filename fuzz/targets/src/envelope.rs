@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use common::event_id::carries;
+use common::json_text::JsonText;
 use common::limits::{RECORD_OVERHEAD_BYTES, SizeLimits};
 use common::page_hash::PageHash;
 use common::record::webstates;
@@ -13,7 +14,6 @@ use ingest_gateway::pages::{PageMemory, PageMemoryOptions};
 use ingest_gateway::prepare::{Preparation, Prepared};
 use ingest_gateway::problem::Kind;
 use prometheus::Registry;
-use serde_json::value::RawValue;
 
 use crate::events_record::read_all;
 use crate::rows::Rows;
@@ -96,10 +96,10 @@ fn check_data(envelope: &Envelope<'_>, body: &[u8]) {
     let body = std::str::from_utf8(&body).expect("it was accepted");
     let (body, _) = escapes::mend_nulls(body);
     for event in &envelope.events {
-        assert!(body.contains(event.event_data.as_ref()), "{}", event.event_data);
-        assert_eq!(escapes::mend_nulls(&event.event_data).1, 0);
-        let data = serde_json::from_str::<&RawValue>(&event.event_data).expect("data are JSON");
-        assert_eq!(data.get(), event.event_data);
+        let data = event.event_data.get();
+        assert!(body.contains(data), "{data}");
+        assert_eq!(escapes::mend_nulls(data).1, 0);
+        assert_eq!(JsonText::parse(data).expect("data are JSON").as_str(), data);
     }
 }
 
@@ -113,7 +113,7 @@ fn check_records(envelope: &Envelope<'_>, prepared: &Prepared) {
         // Of two events under one id the first is stored.
         let sent = envelope.events.iter().find(|event| event.event_id == row.event_id);
         let sent = sent.expect("no row that was not sent");
-        assert_eq!(row.event_data, sent.event_data.as_bytes());
+        assert_eq!(row.event_data, sent.event_data.get().as_bytes());
         assert_eq!(row.event_type, sent.event_type.as_bytes());
         assert_eq!((row.timestamp, row.webstate_hash), (sent.timestamp, sent.webstate_hash));
     }

@@ -1,8 +1,8 @@
 //! The record of a recorder batch, as the writer reads it.
 
 use common::event_id;
+use common::json_text::JsonText;
 use common::record::events::{EncodedRecord, EventsRecord};
-use serde_json::value::RawValue;
 use writer::record::{Content, Record, Topic, Unreadable, month_of};
 
 use crate::message;
@@ -22,8 +22,8 @@ pub fn check(data: &[u8]) {
             assert_eq!(content.events.len(), read.events.len());
             for (row, event) in content.events.iter().zip(&read.events) {
                 assert_eq!(row.event_type.of(value), event.event_type.as_bytes());
-                assert_eq!(row.event_data.of(value), event.event_data.as_bytes());
-                serde_json::from_str::<&RawValue>(event.event_data).expect("data are JSON");
+                assert_eq!(row.event_data.of(value), event.event_data.as_str().as_bytes());
+                JsonText::parse(event.event_data.as_str()).expect("data are JSON");
                 assert!(event_id::carries(row.event_id, row.timestamp));
                 assert!(month_of(row.event_id).is_some(), "every id lies in a month");
             }

@@ -137,12 +137,12 @@ impl Checker<'_> {
             member("webstate_hash", raw.webstate_hash.map(fields::hash).transpose())?;
         let event_id = match own_id {
             Some(id) => member("event_id", carrying(id, timestamp))?,
-            None => ordinals.derive(seq, timestamp, &event_type, &event_data),
+            None => ordinals.derive(seq, timestamp, &event_type, event_data.get()),
         };
         Ok(Event { event_id, seq, timestamp, event_type, event_data, webstate_hash })
     }
 
-    fn event_data<'a>(&mut self, raw: &'a RawValue) -> Result<Cow<'a, str>, Problem> {
+    fn event_data<'a>(&mut self, raw: &'a RawValue) -> Result<Cow<'a, RawValue>, Problem> {
         let json = raw.get();
         within_size(json.len(), self.rules.event_data_limit_bytes)?;
         let limit = self.rules.event_data_depth_limit;
@@ -152,7 +152,13 @@ impl Checker<'_> {
         }
         let (mended, replaced) = escapes::mend_nulls(json);
         self.replaced_escapes += replaced;
-        Ok(mended)
+        match mended {
+            Cow::Borrowed(_) => Ok(Cow::Borrowed(raw)),
+            // An escape instead of another: still JSON.
+            Cow::Owned(mended) => RawValue::from_string(mended)
+                .map(Cow::Owned)
+                .map_err(|error| Problem::new(Kind::Internal, error.to_string())),
+        }
     }
 
     /// A page state's sighting, and its content if that was sent.

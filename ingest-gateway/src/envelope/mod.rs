@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use common::page_hash::PageHash;
 use common::record::events::{self, EventsRecord, Replay, Sighting};
 use common::time::Timestamp;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 pub use fields::text;
@@ -60,7 +61,7 @@ pub struct Event<'a> {
     /// What happened.
     pub event_type: Cow<'a, str>,
     /// JSON text as it will be stored.
-    pub event_data: Cow<'a, str>,
+    pub event_data: Cow<'a, RawValue>,
     /// The page state that it belongs to.
     pub webstate_hash: Option<PageHash>,
 }
@@ -124,7 +125,7 @@ impl Event<'_> {
             seq: self.seq,
             timestamp: self.timestamp,
             event_type: &self.event_type,
-            event_data: &self.event_data,
+            event_data: self.event_data.as_ref().into(),
             webstate_hash: self.webstate_hash,
         }
     }

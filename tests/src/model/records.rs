@@ -21,7 +21,7 @@ pub fn of_events(envelope: &Envelope, limit_bytes: usize) -> Result<Vec<Record>>
         seq: event.seq,
         timestamp: event.timestamp,
         event_type: event.event_type,
-        event_data: event.event_data.get(),
+        event_data: (&*event.event_data).into(),
         webstate_hash: event.webstate_hash,
     });
     let sightings = envelope

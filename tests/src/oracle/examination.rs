@@ -86,7 +86,7 @@ impl Examination {
                 replay_id,
                 event.timestamp,
                 event.event_type,
-                event.event_data,
+                event.event_data.as_str(),
                 event.webstate_hash,
             );
             events.in_kafka(event.event_id, digest, verdict);

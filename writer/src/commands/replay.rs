@@ -36,9 +36,9 @@ pub struct ReplayOptions {
 #[derive(Debug, Serialize, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Json)]
 #[serde(transparent)]
-struct JsonText(Box<RawValue>);
+struct StoredJson(Box<RawValue>);
 
-impl FromSql<Json, Pg> for JsonText {
+impl FromSql<Json, Pg> for StoredJson {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         let text = std::str::from_utf8(value.as_bytes())?.to_owned();
         Ok(Self(RawValue::from_string(text)?))
@@ -53,7 +53,7 @@ struct Line {
     #[serde(serialize_with = "rfc3339")]
     timestamp: Timestamp,
     event_type: String,
-    event_data: JsonText,
+    event_data: StoredJson,
     webstate_hash: Option<PageHash>,
 }
 

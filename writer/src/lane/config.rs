@@ -18,7 +18,7 @@ const FETCH_QUEUE_BACKOFF_MS: &str = "10";
 /// How much a broker may answer a fetch with. It counts as it was sent: compressed, of which the
 /// client then holds the tenfold, beyond what it may fetch ahead. A larger record comes whole
 /// nevertheless, alone.
-const FETCH_BYTES: &str = "1048576";
+const FETCH_BYTES: &str = "524288";
 
 /// How long a broker may leave a request unanswered, in milliseconds, before the client takes the
 /// connection for dead. Kafka's default of 60 s is how long a lane would wait for a broker whose
@@ -48,6 +48,8 @@ pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Re
         ("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS.to_owned()),
         ("fetch.max.bytes", FETCH_BYTES.to_owned()),
         ("fetch.message.max.bytes", FETCH_BYTES.to_owned()),
+        // Of what is sent, which is nothing; the client wants it to be no more than it may fetch.
+        ("message.max.bytes", FETCH_BYTES.to_owned()),
         (
             "receive.message.max.bytes",
             (options.limits.topic_message_bytes() + (1 << 20)).to_string(),

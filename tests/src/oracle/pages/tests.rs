@@ -1,5 +1,6 @@
 //! Everything that batches and records may say of a page state.
 
+use common::json_text::JsonText;
 use common::record::events::{Replay, User};
 use uuid::Uuid;
 
@@ -78,7 +79,7 @@ fn check(
             seq: None,
             timestamp: at(0),
             event_type: "",
-            event_data: "",
+            event_data: JsonText::parse("null").unwrap(),
             webstate_hash: Some(page()),
         };
         pages.event_in_kafka(&event, is_writable);

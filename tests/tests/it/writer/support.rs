@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use common::event_id;
+use common::json_text::JsonText;
 use common::page_hash::PageHash;
 use common::record::events::{Event, EventsRecord, Replay, Sighting, User};
 use common::record::headers::{RECEIVED_AT, SCHEMA};
@@ -57,6 +58,7 @@ impl Session {
                 let timestamp = self.time_of(seq);
                 let event_id = event_id::from_seq(self.replay_id, timestamp, seq);
                 let webstate_hash = pages.get(place).copied();
+                let event_data = JsonText::parse(event_data).unwrap();
                 Event { event_id, seq: Some(seq), timestamp, event_type, event_data, webstate_hash }
             });
         let sighting = |hash: &PageHash| Sighting { html_hash: *hash, captured_at: start_time };
