@@ -5,7 +5,7 @@
 # the other:
 #
 #     deploy/local/chaos.sh --seed 1 --minutes 40
-#     deploy/local/chaos.sh --seed 1 --minutes 40 --no-overlap
+#     deploy/local/chaos.sh --seed 1 --minutes 30 --no-overlap
 #
 # PROFILE=dev builds faster and runs slower.
 set -euo pipefail
