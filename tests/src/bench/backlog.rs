@@ -82,11 +82,8 @@ impl Backlog {
         cast: &Cast,
         known_pages: &mut BTreeSet<PageHash>,
     ) -> Result<()> {
-        let sessions = (0..cast.len()).map(|number| cast.session(number));
-        let mut envelopes: Vec<_> = sessions.flat_map(|session| batches(&session)).collect();
-        envelopes.sort_by_key(Envelope::as_of);
         let (mut events, mut pages) = (Vec::new(), Vec::new());
-        for mut envelope in envelopes {
+        for envelope in in_order(cast, known_pages) {
             for (event_id, event) in envelope.identified_events() {
                 let row = EventRow {
                     replay_id: envelope.replay.replay_id,
@@ -97,11 +94,6 @@ impl Backlog {
                 };
                 self.events += 1;
                 self.digest = self.digest.wrapping_add(digest(event_id, &row));
-            }
-            for capture in &mut envelope.webstates {
-                if !known_pages.insert(capture.html_hash) {
-                    *capture = capture.without_content();
-                }
             }
             pages.extend(of_pages(&envelope)?);
             events.extend(of_events(&envelope, RECORD_LIMIT_BYTES)?);
@@ -132,6 +124,20 @@ impl Backlog {
         anyhow::ensure!(pages.unsigned_abs() == self.pages, "{pages} pages, not {}", self.pages);
         Ok(())
     }
+}
+
+/// The batches of all sessions, in the order of time. A page comes with its content only the first
+/// time.
+pub(super) fn in_order(cast: &Cast, known_pages: &mut BTreeSet<PageHash>) -> Vec<Envelope> {
+    let sessions = (0..cast.len()).map(|number| cast.session(number));
+    let mut envelopes: Vec<_> = sessions.flat_map(|session| batches(&session)).collect();
+    envelopes.sort_by_key(Envelope::as_of);
+    for capture in envelopes.iter_mut().flat_map(|envelope| &mut envelope.webstates) {
+        if !known_pages.insert(capture.html_hash) {
+            *capture = capture.without_content();
+        }
+    }
+    envelopes
 }
 
 /// A session as its recorder would send it: some events at a time, and the pages between them.

@@ -54,7 +54,7 @@ pub fn draw(report: &Report, folder: &Path) -> Result<Vec<String>> {
     if !bars.is_empty() {
         draw_bars(&named("-bounds"), &format!("{case}: share of what is allowed"), &bars)?;
     }
-    if let Some(steps) = report.measurements.iter().find(|it| it.goal.is_none() && is_series(it)) {
+    if let Some(steps) = report.measurements.iter().find(|it| it.by_step) {
         draw_line(&named("-steps"), &format!("{case}: {}", steps.name), &steps.values)?;
     }
     Ok(files)
@@ -84,11 +84,6 @@ fn share_of_goal(measurement: &Measurement) -> Option<Bar> {
     let value = measurement.median()?;
     // Of a bound of zero nothing can be a share.
     (most > 0.0).then(|| Bar { label: measurement.name.clone(), value: value / most, color })
-}
-
-/// Whether a measurement's values are steps that follow one another, not rounds.
-fn is_series(measurement: &Measurement) -> bool {
-    measurement.name.ends_with("by step")
 }
 
 fn draw_bars(path: &Path, title: &str, bars: &[Bar]) -> Result<()> {
@@ -156,18 +151,11 @@ mod tests {
         comparison.add(&run(500_000), &run(1_000_000));
         let most = Some(Goal::AtMost(0.5));
         let start = Measurement::new("start", Unit::Seconds, most).with(0.25);
-        let mut steps = Measurement::new("rate by step", Unit::PerSecond, None);
+        let mut steps = Measurement::by_step("rate", Unit::PerSecond);
         steps.values.extend([3.0, 2.0, 1.0]);
-        let machine = Machine {
-            processor: "any".to_owned(),
-            cores: 2,
-            memory_bytes: 0,
-            kernel: String::new(),
-            postgres: String::new(),
-        };
         let report = Report {
             case: "case".to_owned(),
-            machine,
+            machine: Machine::any(),
             comparisons: vec![comparison],
             measurements: vec![start, steps],
         };

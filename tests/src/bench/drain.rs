@@ -56,8 +56,7 @@ impl<'a> Bench<'a> {
         events: u64,
         tell: Tell<'_>,
     ) -> Result<Self> {
-        make_topics(environment).await?;
-        let backlog = Backlog::produce(environment, 0, events, DUPLICATE_PAGE_STATES).await?;
+        let backlog = produce(environment, 0, events).await?;
         tell(&format!("a backlog of {} events and {} pages", backlog.events, backlog.pages));
         let mut bench = Self {
             stack,
@@ -111,6 +110,12 @@ impl<'a> Bench<'a> {
 pub(super) async fn make_topics(environment: &Environment) -> Result<()> {
     let url = environment.database_url();
     writer(environment, url, Setup::USUAL).start().await?.wait_ready().await
+}
+
+/// Puts a backlog on new topics; see [`Backlog::produce`].
+pub(super) async fn produce(environment: &Environment, seed: u32, events: u64) -> Result<Backlog> {
+    make_topics(environment).await?;
+    Backlog::produce(environment, seed, events, DUPLICATE_PAGE_STATES).await
 }
 
 /// Drains a backlog, all that is on the environment's topics, into the database at `url` with a

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::backlog::Backlog;
 use super::bodies;
 use super::database::Database;
-use super::drain::{self, DUPLICATE_PAGE_STATES, Setup};
+use super::drain::{self, Setup};
 use super::figures::Goal;
 use super::load::Head;
 use super::measurement::{Measurement, Unit};
@@ -99,8 +98,7 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
 /// How fast a backlog is drained here and now.
 async fn drained_rate(stack: &Stack, events: u64) -> Result<f64> {
     let environment = Environment::new(stack).await?;
-    drain::make_topics(&environment).await?;
-    let backlog = Backlog::produce(&environment, 0, events, DUPLICATE_PAGE_STATES).await?;
+    let backlog = drain::produce(&environment, 0, events).await?;
     let database = Database::like(stack, environment.consumer_group()).await?;
     let run = drain::drain(stack, &environment, backlog, &database.url(), Setup::USUAL).await?;
     database.drop().await?;

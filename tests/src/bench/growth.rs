@@ -2,9 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::backlog::Backlog;
 use super::database::Database;
-use super::drain::{self, DUPLICATE_PAGE_STATES, Setup};
+use super::drain::{self, Setup};
 use super::figures::{Goal, median};
 use super::measurement::{Measurement, Unit};
 use super::report::Report;
@@ -24,16 +23,13 @@ const LAST_OVER_FIRST: Goal = Goal::AtLeast(0.8);
 pub(super) async fn run(tell: Tell<'_>) -> Result<Report> {
     let stack = Stack::start(Ports::default(), Tuning::Benchmarks).await?;
     let mut database = None;
-    let mut rates = Measurement::new("events a second, by step", Unit::PerSecond, None);
-    let mut cpu =
-        Measurement::new("Postgres: CPU s per million events, by step", Unit::Seconds, None);
+    let mut rates = Measurement::by_step("events a second", Unit::PerSecond);
+    let mut cpu = Measurement::by_step("Postgres: CPU s per million events", Unit::Seconds);
     let mut total = 0;
     for step in 0..STEPS {
         // Topics of their own: a new consumer group reads this step's events alone.
         let environment = Environment::new(&stack).await?;
-        drain::make_topics(&environment).await?;
-        let backlog =
-            Backlog::produce(&environment, step, STEP_EVENTS, DUPLICATE_PAGE_STATES).await?;
+        let backlog = drain::produce(&environment, step, STEP_EVENTS).await?;
         let database = match &database {
             Some(database) => database,
             None => database.insert(Database::like(&stack, environment.consumer_group()).await?),

@@ -66,6 +66,14 @@ pub(super) async fn send(
             anyhow::Ok(answered as u64)
         });
     }
+    all_answered(senders, time).await
+}
+
+/// What all senders together had answered; they send for `time` more.
+///
+/// # Errors
+/// The first of theirs, or when the last answers do not come.
+pub(super) async fn all_answered(mut senders: JoinSet<Result<u64>>, time: Duration) -> Result<u64> {
     let all = async {
         let mut answered = 0;
         while let Some(sent) = senders.join_next().await {

@@ -46,6 +46,20 @@ impl Machine {
     }
 }
 
+#[cfg(test)]
+impl Machine {
+    /// One that nothing was measured on.
+    pub(super) fn any() -> Self {
+        Self {
+            processor: "any".to_owned(),
+            cores: 2,
+            memory_bytes: 0,
+            kernel: String::new(),
+            postgres: String::new(),
+        }
+    }
+}
+
 impl fmt::Display for Machine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { processor, cores, memory_bytes, kernel, postgres } = self;

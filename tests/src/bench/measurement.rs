@@ -44,8 +44,10 @@ pub struct Measurement {
     pub name: String,
     /// What its values are counted in.
     pub unit: Unit,
-    /// A value a round.
+    /// A value a round, or a step.
     pub values: Vec<f64>,
+    /// Whether the values are steps that follow one another, not rounds of the same.
+    pub by_step: bool,
     /// What the median must be; none where it is only to be known.
     pub goal: Option<Goal>,
 }
@@ -53,7 +55,12 @@ pub struct Measurement {
 impl Measurement {
     /// Without any values yet.
     pub fn new(name: impl Into<String>, unit: Unit, goal: Option<Goal>) -> Self {
-        Self { name: name.into(), unit, values: Vec::new(), goal }
+        Self { name: name.into(), unit, values: Vec::new(), by_step: false, goal }
+    }
+
+    /// Without any values yet, of which each will be a step's.
+    pub fn by_step(name: &str, unit: Unit) -> Self {
+        Self { by_step: true, ..Self::new(format!("{name}, by step"), unit, None) }
     }
 
     /// The same with a value.

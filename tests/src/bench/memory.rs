@@ -9,10 +9,9 @@ use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::backlog::Backlog;
 use super::bodies;
 use super::database::Database;
-use super::drain::{self, DUPLICATE_PAGE_STATES, Setup};
+use super::drain::{self, Setup};
 use super::figures::Goal;
 use super::floor::RunningFloor;
 use super::load::{self, Connection, Requests};
@@ -63,8 +62,7 @@ fn allow_many_files() -> Result<()> {
 
 async fn writer_behind(stack: &Stack) -> Result<Measurement> {
     let environment = Environment::new(stack).await?;
-    drain::make_topics(&environment).await?;
-    let backlog = Backlog::produce(&environment, 0, BEHIND_EVENTS, DUPLICATE_PAGE_STATES).await?;
+    let backlog = drain::produce(&environment, 0, BEHIND_EVENTS).await?;
     let database = Database::like(stack, environment.consumer_group()).await?;
     let setup = Setup { lanes: LANES, ..Setup::USUAL };
     let run = drain::drain(stack, &environment, backlog, &database.url(), setup).await?;

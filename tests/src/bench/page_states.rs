@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use common::page_hash::PageHash;
-use common::record::events::{EventsRecord, Sighting};
+use common::record::events::{EventsRecord, Replay, Sighting};
 use common::record::webstates;
 use common::time::Timestamp;
 use flate2::read::GzDecoder;
@@ -54,6 +54,7 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
     let gateway = environment.gateway().start().await?;
     gateway.wait_ready().await?;
     let pages = Pages::recorded()?;
+    let replay = recordings::own()?.into_iter().next().context("no recording")?.replay;
 
     let mut new = SIZES.map(|(bytes, _)| {
         let name = format!("new pages of {} kB", bytes / 1_000);
@@ -75,7 +76,7 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
         tell(&format!("round {round} of {}", options.runs));
         for (((bytes, count), new), known) in SIZES.into_iter().zip(&mut new).zip(&mut known) {
             let bodies: Vec<Bytes> = (first..first + count)
-                .map(|number| body(&pages.page(number, bytes), number))
+                .map(|number| body(&replay, &pages.page(number, bytes), number))
                 .collect::<Result<_>>()?;
             first += count;
             let work = work(&bodies)?;
@@ -89,21 +90,25 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
     }
     let comparisons = new.into_iter().chain(known).chain([stored]).collect();
     tell("repeats");
-    let measurements = repeats(&environment, &pages).await?;
+    let measurements = repeats(&environment, &replay, &pages).await?;
     Report::of(Case::PageStates, &stack, comparisons, measurements).await
 }
 
 /// A batch with nothing but a page, as a recorder sends it: compressed by gzip.
-fn body(page: &str, number: u64) -> Result<Bytes> {
-    let envelope = envelope(number, [capture(page, true)])?;
+fn body(replay: &Replay<'static>, page: &str, number: u64) -> Result<Bytes> {
+    let envelope = envelope(replay, number, [capture(page, true)]);
     Ok(Encoding::Gzip.encode(serde_json::to_vec(&envelope)?)?.into())
 }
 
-fn envelope(number: u64, webstates: impl IntoIterator<Item = Capture>) -> Result<Envelope> {
-    let session = recordings::own()?.into_iter().next().context("no recording")?;
-    let mut replay = session.replay;
-    replay.replay_id = seed::uuid(0, number, replay.replay_id);
-    Ok(Envelope { replay, events: Vec::new(), webstates: webstates.into_iter().collect() })
+/// The envelope of copy `number` of a replay.
+fn envelope(
+    replay: &Replay<'static>,
+    number: u64,
+    webstates: impl IntoIterator<Item = Capture>,
+) -> Envelope {
+    let replay_id = seed::uuid(0, number, replay.replay_id);
+    let replay = Replay { replay_id, ..replay.clone() };
+    Envelope { replay, events: Vec::new(), webstates: webstates.into_iter().collect() }
 }
 
 fn capture(page: &str, with_content: bool) -> Capture {
@@ -202,13 +207,19 @@ async fn store(stack: &Stack, pages: &Pages) -> Result<(Run, Run)> {
 
 /// What a page that is known already costs: what its recorder sends, what Kafka keeps, what
 /// Postgres changes.
-async fn repeats(environment: &Environment, pages: &Pages) -> Result<Vec<Measurement>> {
+async fn repeats(
+    environment: &Environment,
+    replay: &Replay<'static>,
+    pages: &Pages,
+) -> Result<Vec<Measurement>> {
     let all: Vec<_> = (0..REPEATS).map(|number| pages.page(number, SIZES[0].0)).collect();
     let captures = |with_content| all.iter().map(move |page| capture(page, with_content));
     let each = |with: usize, without: usize| (with - without) as f64 / REPEATS as f64;
     let compressed = |value: &[u8]| anyhow::Ok(Encoding::Gzip.encode(value.to_vec())?.len());
 
-    let (empty, full) = (envelope(0, [])?, envelope(0, captures(false))?);
+    let empty = envelope(replay, 0, []);
+    let full = envelope(replay, 0, captures(false));
+    let first = envelope(replay, 0, captures(true));
     let sent =
         each(compressed(&serde_json::to_vec(&full)?)?, compressed(&serde_json::to_vec(&empty)?)?);
     let hashes: Vec<PageHash> = all.iter().map(|page| PageHash::of(page.as_bytes())).collect();
@@ -236,7 +247,7 @@ async fn repeats(environment: &Environment, pages: &Pages) -> Result<Vec<Measure
         bytes("of this the question", None, asked),
         bytes("a repeat in Kafka, before compression", Some(REPEAT_BYTES), kept),
         Measurement::new("rows that a repeat changes", Unit::Ratio, Some(REPEAT_ROWS))
-            .with(rows_changed(environment, &full, captures(true)).await?),
+            .with(rows_changed(environment, &first, &full).await?),
     ])
 }
 
@@ -244,17 +255,16 @@ async fn repeats(environment: &Environment, pages: &Pages) -> Result<Vec<Measure
 /// more and later.
 async fn rows_changed(
     environment: &Environment,
+    first: &Envelope,
     repeated: &Envelope,
-    pages: impl Iterator<Item = Capture>,
 ) -> Result<f64> {
     const CHANGED: &str = "tapedeck_writer_rows_merged_total";
     const WEBSTATES: [(&str, &str); 1] = [("table", "webstates")];
     const WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
-    let first = envelope(0, pages)?;
     let records = environment.records();
-    records.produce(&environment.topic("replay-webstates"), &records::of_pages(&first)?).await?;
+    records.produce(&environment.topic("replay-webstates"), &records::of_pages(first)?).await?;
     let events_topic = environment.topic("replay-events");
-    records.produce(&events_topic, &records::of_events(&first, 1 << 20)?).await?;
+    records.produce(&events_topic, &records::of_events(first, 1 << 20)?).await?;
     let writer = environment.writer().start().await?;
     environment.wait_committed(WITHIN).await?;
     let before = writer.metrics().await?.sum(CHANGED, &WEBSTATES).context(CHANGED)?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::recordings;
+use crate::recordings::{self, Session};
 
 /// Makes pages.
 pub(super) struct Pages {
@@ -16,12 +16,10 @@ impl Pages {
     /// # Errors
     /// When the recordings cannot be read.
     pub(super) fn recorded() -> Result<Self> {
-        let sessions = recordings::own()?.into_iter().chain(recordings::shared()?);
-        let contents: Vec<_> = sessions
-            .flat_map(|session| session.pages().cloned().collect::<Vec<_>>())
-            .filter_map(|capture| capture.html_content)
-            .collect();
-        let text: String = contents.iter().map(AsRef::as_ref).collect();
+        let sessions = recordings::all()?;
+        let captures = sessions.iter().flat_map(Session::pages);
+        let contents = captures.filter_map(|capture| capture.html_content.as_deref());
+        let text: String = contents.collect();
         ensure!(!text.is_empty(), "the recordings hold no pages");
         Ok(Self { text })
     }

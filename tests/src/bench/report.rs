@@ -139,7 +139,7 @@ fn table_of_measurements(measurements: &[Measurement]) -> Table {
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["", "median", "least", "most", "goal"]);
     for measurement in measurements {
-        let Measurement { name, unit, values, goal } = measurement;
+        let Measurement { name, unit, values, goal, .. } = measurement;
         let show = |value: Option<f64>| {
             value.map_or_else(String::new, |value| format!("{value:.3} {unit}"))
         };
@@ -187,16 +187,9 @@ mod tests {
         let mut comparison = Comparison::new("1 lane".to_owned(), "writer", "COPY", goals);
         comparison.add(&run(500_000), &run(1_000_000));
         let start = Measurement::new("start", Unit::Seconds, Some(Goal::AtMost(0.5))).with(0.25);
-        let machine = Machine {
-            processor: "any".to_owned(),
-            cores: 2,
-            memory_bytes: 0,
-            kernel: String::new(),
-            postgres: String::new(),
-        };
         let report = Report {
             case: "case".to_owned(),
-            machine,
+            machine: Machine::any(),
             comparisons: vec![comparison],
             measurements: vec![start],
         };

@@ -14,8 +14,7 @@ const USUAL_EVENT_BYTES: usize = 16 << 10;
 /// # Errors
 /// When the recordings cannot be read.
 pub(super) fn usual() -> Result<Vec<Session>> {
-    let all = recordings::own()?.into_iter().chain(recordings::shared()?);
-    Ok(all.map(of_usual_events).collect())
+    Ok(recordings::all()?.into_iter().map(of_usual_events).collect())
 }
 
 fn of_usual_events(session: Session) -> Session {

@@ -15,9 +15,9 @@ use common::time::Timestamp;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::backlog::{SESSIONS_AT_ONCE, batches};
+use super::backlog::{SESSIONS_AT_ONCE, batches, in_order};
 use super::drain::DUPLICATE_PAGE_STATES;
-use super::load::{Connection, Head};
+use super::load::{self, Connection, Head};
 use super::sessions;
 use crate::recordings::envelope::Envelope;
 use crate::recordings::{Cast, CloneOptions, Session};
@@ -28,8 +28,6 @@ const CONNECTIONS: usize = 64;
 const MADE_AHEAD: usize = 4_096;
 /// How often batches become due.
 const TICK: Duration = Duration::from_millis(5);
-/// How much longer than its time a stream may take to have its last answers.
-const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A batch to send.
 struct Batch {
@@ -85,20 +83,12 @@ fn round_of(sessions: &[Session], seed: u64, known_pages: &mut BTreeSet<PageHash
         duplicate_page_states: DUPLICATE_PAGE_STATES,
     };
     let cast = Cast::copies(sessions.to_vec(), SESSIONS_AT_ONCE, clones);
-    let mut envelopes: Vec<Envelope> =
-        (0..cast.len()).flat_map(|number| batches(&cast.session(number))).collect();
-    envelopes.sort_by_key(Envelope::as_of);
-    let encode = |mut envelope: Envelope| {
-        for capture in &mut envelope.webstates {
-            if !known_pages.insert(capture.html_hash) {
-                *capture = capture.without_content();
-            }
-        }
+    let encode = |envelope: Envelope| {
         let events = envelope.events.len() as u64;
         // Such an envelope can always be written.
         serde_json::to_vec(&envelope).ok().map(|body| Batch { body: body.into(), events })
     };
-    envelopes.into_iter().filter_map(encode).collect()
+    in_order(&cast, known_pages).into_iter().filter_map(encode).collect()
 }
 
 /// What came of a stream.
@@ -149,13 +139,6 @@ pub(super) async fn stream(
         tokio::time::sleep(TICK).await;
     }
     due.close();
-    let all = async {
-        let mut events = 0;
-        while let Some(sent) = senders.join_next().await {
-            events += sent??;
-        }
-        anyhow::Ok(events)
-    };
-    let events = tokio::time::timeout(LAST_ANSWERS_WITHIN, all).await.context("last answers")??;
+    let events = load::all_answered(senders, Duration::ZERO).await?;
     Ok(Streamed { events, seconds: begun.elapsed().as_secs_f64() })
 }

@@ -152,7 +152,7 @@ impl Options {
     fn cast(&self) -> anyhow::Result<Cast> {
         let sessions = match &self.recordings {
             Some(folder) => recordings::from_folder(folder)?,
-            None => recordings::own()?.into_iter().chain(recordings::shared()?).collect(),
+            None => recordings::all()?,
         };
         Ok(match self.recorders {
             None => Cast::as_recorded(sessions),

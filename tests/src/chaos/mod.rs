@@ -205,7 +205,7 @@ async fn play(
     options: ChaosOptions,
     stop: CancellationToken,
 ) -> Result<fleet::Report> {
-    let sessions = recordings::own()?.into_iter().chain(recordings::shared()?).collect();
+    let sessions = recordings::all()?;
     let clones = CloneOptions {
         seed: options.seed,
         ending_at: Timestamp::now(),

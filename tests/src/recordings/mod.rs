@@ -38,6 +38,14 @@ pub fn shared() -> Result<Vec<Session>, ReadError> {
     if folder.is_dir() { read::folder(&folder) } else { Ok(Vec::new()) }
 }
 
+/// Both.
+///
+/// # Errors
+/// When one of them cannot be read.
+pub fn all() -> Result<Vec<Session>, ReadError> {
+    Ok([own()?, shared()?].concat())
+}
+
 /// All recordings of a folder, in the order of their file names.
 ///
 /// # Errors

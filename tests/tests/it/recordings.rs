@@ -72,7 +72,7 @@ impl Tapedeck {
 /// their clock, and nobody knows what it shows where this runs.
 fn sessions() -> Result<Vec<Session>> {
     let now = Timestamp::now();
-    let sessions = recordings::own()?.into_iter().chain(recordings::shared()?);
+    let sessions = recordings::all()?.into_iter();
     let ending_now = |session: Session| {
         let millis = now.millis() - session.end().millis();
         session.shifted(millis * 1_000)
