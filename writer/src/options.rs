@@ -14,6 +14,7 @@ use common::topics::TopicOptions;
 
 use crate::batch::BatchLimits;
 use crate::commands::{DeadLettersCommand, PageOptions, RedriveOptions, ReplayOptions};
+use crate::record::Topic;
 use crate::store::foreign_keys::ForeignKeys;
 
 /// Takes replay events from Kafka into Postgres: once, in order, each page state stored once.
@@ -70,9 +71,13 @@ pub struct RunOptions {
     #[arg(long, env = "TAPEDECK_CONSUMER_GROUP", default_value = "tapedeck-writer")]
     pub consumer_group: String,
 
-    /// Lanes: consumers in this process, each with a connection to Postgres.
+    /// Lanes for events: consumers in this process, each with a connection to Postgres.
     #[arg(long, env = "TAPEDECK_LANES", default_value_t = 2)]
     pub lanes: usize,
+
+    /// Lanes for page states.
+    #[arg(long, env = "TAPEDECK_PAGE_LANES", default_value_t = 1)]
+    pub page_lanes: usize,
 
     /// A batch closes at so many rows (an event is a row, and so is a record).
     #[arg(long, env = "TAPEDECK_BATCH_ROWS", default_value_t = 10_000)]
@@ -117,6 +122,12 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
+    /// The topic of each lane.
+    pub fn lane_topics(&self) -> impl Iterator<Item = Topic> {
+        let events = std::iter::repeat_n(Topic::Events, self.lanes);
+        events.chain(std::iter::repeat_n(Topic::Webstates, self.page_lanes))
+    }
+
     /// When a batch closes.
     pub const fn batch_limits(&self) -> BatchLimits {
         BatchLimits {
@@ -150,6 +161,10 @@ impl CheckOptions for RunOptions {
         self.database.check(problems);
         problems.require(!self.consumer_group.is_empty(), "--consumer-group is empty");
         problems.require((1..=256).contains(&self.lanes), "--lanes must lie between 1 and 256");
+        problems.require(
+            (1..=256).contains(&self.page_lanes),
+            "--page-lanes must lie between 1 and 256",
+        );
         problems.require(
             (1..=100_000).contains(&self.batch_rows),
             "--batch-rows must lie between 1 and 100000",

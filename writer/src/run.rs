@@ -47,7 +47,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     heap::register(&registry)?;
     let metrics = WriterMetrics::new(&registry)?;
     let accounts = Accounts::register(&registry)?;
-    let limit = options.lanes * 2 * options.batch_bytes;
+    let limit = options.lane_topics().count() * 2 * options.batch_bytes;
     metrics.batch_bytes_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
     let health = WriterHealth::default();
 
@@ -102,10 +102,10 @@ async fn run_lanes(
     // Cancelled by the signal, or when one lane fails: then all stop, and the process ends for
     // its supervisor to start anew.
     let stop = stop.child_token();
-    let unfinished = Arc::new(AtomicUsize::new(options.lanes));
+    let unfinished = Arc::new(AtomicUsize::new(options.lane_topics().count()));
     let mut healths = Vec::new();
     let mut running = Vec::new();
-    for number in 0..options.lanes {
+    for (number, topic) in options.lane_topics().enumerate() {
         let lane_health = LaneHealth::new(number);
         healths.push(lane_health.clone());
         let settler = Settler {
@@ -128,6 +128,7 @@ async fn run_lanes(
             metrics: metrics.clone(),
         };
         let parts = LaneParts {
+            topic,
             options: options.clone(),
             accounts: accounts.clone(),
             metrics: metrics.clone(),
@@ -137,7 +138,8 @@ async fn run_lanes(
         running.push(start_lane(number, parts, settler, stop.clone())?);
     }
     health.begin(healths);
-    tracing::info!(lanes = options.lanes, group = options.consumer_group, "consuming");
+    let (lanes, page_lanes) = (options.lanes, options.page_lanes);
+    tracing::info!(lanes, page_lanes, group = options.consumer_group, "consuming");
 
     let overdue = async {
         stop.cancelled().await;

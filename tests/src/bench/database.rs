@@ -187,26 +187,40 @@ impl Rows {
         of_table.flat_map(|(_, pieces)| pieces).map(|piece| piece.rows as u64).sum()
     }
 
-    /// Loads all of them on so many connections: table after table, piece after piece, each in a
-    /// transaction of its own.
+    /// Loads all of them, piece after piece, each in a transaction of its own: page states on one
+    /// connection, as the writer has a lane for them, beside the other tables on so many.
     ///
     /// # Errors
     /// When Postgres fails.
     pub async fn load(&self, database: &Database<'_>, connections: usize) -> Result<()> {
-        let mut clients = Vec::new();
-        for _ in 0..connections {
-            clients.push(database.sql().await?);
-        }
-        for (table, pieces) in &self.tables {
-            let shares = clients.iter().enumerate().map(|(number, client)| async move {
-                for piece in pieces.iter().skip(number).step_by(connections) {
-                    load(client, table, piece.bytes.clone()).await?;
+        let page_states = self.load_table("webstates", database, 1);
+        let parents = async {
+            self.load_table("users", database, connections).await?;
+            self.load_table("replays", database, connections).await
+        };
+        futures::try_join!(page_states, parents)?;
+        self.load_table("events", database, connections).await
+    }
+
+    async fn load_table(
+        &self,
+        table: &'static str,
+        database: &Database<'_>,
+        connections: usize,
+    ) -> Result<()> {
+        let of_table = self.tables.iter().filter(|(name, _)| *name == table);
+        let pieces: Vec<&Piece> = of_table.flat_map(|(_, pieces)| pieces).collect();
+        let shares = (0..connections).map(|number| {
+            let share = pieces.iter().skip(number).step_by(connections);
+            async move {
+                let client = database.sql().await?;
+                for piece in share {
+                    load(&client, table, piece.bytes.clone()).await?;
                 }
                 anyhow::Ok(())
-            });
-            futures::future::try_join_all(shares).await.with_context(|| *table)?;
-        }
-        Ok(())
+            }
+        });
+        futures::future::try_join_all(shares).await.map(drop).context(table)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::stack::{Environment, Service, Stack};
 /// The share of page states that repeat: most do in a fleet.
 pub(super) const DUPLICATE_PAGE_STATES: f64 = 0.95;
 
-/// Partitions of each topic: enough for four lanes to have equal shares.
+/// Partitions of each topic: so that two lanes and four have equal shares.
 const PARTITIONS: &str = "8";
 
 /// How often a writer is asked how far it is.

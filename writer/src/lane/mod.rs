@@ -1,5 +1,10 @@
 //! A lane: one consumer on a thread of its own, one connection, nothing shared with other lanes.
 //!
+//! It reads one of the two topics. A consumer of both would get any mixture of their partitions:
+//! the assignor balances how many a member has, and when one joins it hands over those of the first
+//! topic until the numbers are even. Two writers where there was one would leave all events to the
+//! new one. And a page state of a megabyte does not keep events waiting.
+//!
 //! The thread polls Kafka and fills a batch while the settler (a task) settles the one before:
 //! at most two batches are held. Everything that happens to the lane happens in its loop, in
 //! order: [`partitions`] that come and go, outcomes, [`commits`], handing over, [`intake`]; and at
@@ -33,7 +38,7 @@ use crate::batch::{Batch, CloseReason};
 use crate::health::LaneHealth;
 use crate::metrics::WriterMetrics;
 use crate::options::RunOptions;
-use crate::record::{Partition, Record};
+use crate::record::{Partition, Record, Topic};
 use crate::settle::{Handover, Outcome, Settler};
 use commits::Commits;
 use config::consumer_config;
@@ -50,6 +55,8 @@ const PAUSE_AFTER: Duration = Duration::from_secs(5);
 
 /// What a lane shares with the rest of the process.
 pub struct LaneParts {
+    /// What it reads.
+    pub topic: Topic,
     /// Its options.
     pub options: RunOptions,
     /// The events' accounts.
@@ -150,7 +157,7 @@ impl Lane {
         let consumer = Arc::new(consumer);
         let commits = Commits::start(consumer.clone(), parts.metrics.clone())?;
         let names = TopicNames::new(&parts.options.topics);
-        consumer.subscribe(&names.both())?;
+        consumer.subscribe(&[names.name(parts.topic)])?;
         let (handovers, handovers_receiver) = mpsc::channel(1);
         let (outcomes_sender, outcomes) = sync_channel(1);
         let lane = Self {

@@ -8,7 +8,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::record::{Partition, Topic};
 
-/// The names of the two topics that a lane reads.
+/// The names of the two topics, of which a lane reads one.
 #[derive(Clone, Debug)]
 pub(super) struct TopicNames {
     events: String,
@@ -20,11 +20,6 @@ impl TopicNames {
         Self { events: options.events(), webstates: options.webstates() }
     }
 
-    /// Both names, to subscribe to.
-    pub(super) fn both(&self) -> [&str; 2] {
-        [&self.events, &self.webstates]
-    }
-
     /// The name of a topic.
     pub(super) fn name(&self, topic: Topic) -> &str {
         match topic {
@@ -33,7 +28,7 @@ impl TopicNames {
         }
     }
 
-    /// The partition of that name and number; the lane reads no third topic.
+    /// The partition of that name and number; no lane reads a third topic.
     pub(super) fn partition(&self, name: &str, number: i32) -> Partition {
         let topic = if name == self.events { Topic::Events } else { Topic::Webstates };
         Partition { topic, number }

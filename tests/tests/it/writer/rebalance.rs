@@ -55,6 +55,38 @@ async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_writer_that_joins_gets_its_share_of_either_topic() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let start = || environment.writer().variable("TAPEDECK_LANES", "1").start();
+    let first = start().await?;
+    first.wait_ready().await?;
+    let second = start().await?;
+    eventually("the six partitions are shared out", PATIENCE, async || {
+        let mut shares = Vec::new();
+        for writer in [&first, &second] {
+            let assigned = figure(writer, "tapedeck_writer_partitions_assigned", &[]).await;
+            shares.push(assigned.map_err(|error| error.to_string())?);
+        }
+        // Three of each topic.
+        let shared_out = shares.iter().sum::<f64>() == 6.0 && shares.iter().all(|it| *it >= 2.0);
+        if shared_out { Ok(()) } else { Err(format!("{shares:?}")) }
+    })
+    .await?;
+    let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
+    let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1")])).collect();
+    feed(&environment, &records).await?;
+    let sql = environment.sql().await?;
+    for session in &sessions {
+        wait_stored(&sql, session, 1).await?;
+    }
+    for writer in [&first, &second] {
+        let consumed = figure(writer, "tapedeck_writer_events_consumed_total", &[]).await?;
+        ensure!(consumed > 0.0, "one of them had no partition of events");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_partition_that_goes_and_comes_back_is_consumed() -> Result<()> {
     let environment = Environment::new(Stack::shared().await?).await?;
     let start = || environment.writer().variable("TAPEDECK_LANES", "1").start();
@@ -118,8 +150,8 @@ async fn a_writer_that_was_taken_for_dead_commits_nothing_and_every_event_lands_
 
 #[tokio::test]
 async fn a_writer_stopped_in_the_middle_of_a_rebalance_leaves_promptly() -> Result<()> {
-    // By default.
-    const STAYING_LANES: usize = 2;
+    // By default: two for events, one for page states.
+    const STAYING_LANES: usize = 3;
     let environment = Environment::new(Stack::shared().await?).await?;
     let staying = environment.writer().start().await?;
     staying.wait_ready().await?;
@@ -138,7 +170,7 @@ async fn a_writer_stopped_in_the_middle_of_a_rebalance_leaves_promptly() -> Resu
 #[tokio::test]
 async fn a_lane_without_partitions_leaves_its_group_when_it_stops() -> Result<()> {
     let environment = Environment::new(Stack::shared().await?).await?;
-    // Three partitions of each topic: two lanes get none.
+    // Three partitions of each topic: five lanes get none.
     let writer = environment.writer().variable("TAPEDECK_LANES", "8").start().await?;
     writer.wait_ready().await?;
     ensure!(writer.terminate().await?.success(), "{}", writer.log());
