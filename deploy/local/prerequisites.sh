@@ -50,6 +50,7 @@ missing_prerequisites() {
         printf 'util-linux\tutil-linux, to look after processes\n'
     fi
     if [[ $need == testing ]]; then
+        has valgrind || printf 'valgrind\tValgrind, to count instructions\n'
         has promtool || printf 'prometheus\tpromtool, to check the metrics in the tests\n'
     fi
     if [[ $need == testing || $need == faults ]]; then

@@ -60,6 +60,9 @@ cargo test --workspace --lib --bins --tests --features "$TESTED_FEATURES" --no-f
 step "examples in the documentation"
 cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/null || passed=false
 
+step "instructions of the hot functions"
+deploy/local/instructions.sh || passed=false
+
 step "a short fault run"
 PROFILE=dev deploy/local/chaos.sh --seed $FAULT_RUN_SEED --minutes $FAULT_RUN_MINUTES \
     --duration-scale 0.4 --recorders 6 --speed 1 --ledger "$scratch/ledger.jsonl" </dev/null |
