@@ -6,6 +6,7 @@ mod frames;
 mod stream;
 mod tap;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ pub struct Session {
     pub connection: AsyncPgConnection,
     /// The SQLSTATE of what the server last refused on it.
     pub error_codes: ErrorCodes,
-    /// Where rows are laid out for a COPY on it.
+    /// Where the rows of a COPY on it come from.
     pub copies: Copies,
     /// Moves the bytes; ends with the session, so that a dropped session is a closed socket, and
     /// whatever transaction was open on it is rolled back.
@@ -90,7 +91,11 @@ impl DatabaseOptions {
         }
     }
 
-    fn config(&self, application: &str) -> Result<tokio_postgres::Config, String> {
+    fn config(
+        &self,
+        application: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<tokio_postgres::Config, String> {
         // The parser's error may show the address with its password.
         let mut config: tokio_postgres::Config = self
             .url()?
@@ -100,16 +105,20 @@ impl DatabaseOptions {
         if config.get_ssl_mode() == SslMode::Require {
             return Err("sslmode=require: Tapedeck does not speak TLS to Postgres".to_owned());
         }
-        config.application_name(application).options(self.session_settings());
+        config.application_name(application).options(self.session_settings(settings));
         Ok(config)
     }
 
-    /// Settings of every session. Postgres' own keepalives: it notices within the dead peer
+    /// Settings of every session, and more. Postgres' own keepalives: it notices within the dead peer
     /// time-out that a process or its host is gone, and frees the locks.
-    fn session_settings(&self) -> String {
+    fn session_settings(&self, more: &[(&str, &str)]) -> String {
         let dead_peer_ms = self.database_dead_peer_timeout_ms;
         let idle_seconds = (dead_peer_ms / 3_000).max(1);
-        [
+        let mut options = "-c TimeZone=UTC".to_owned();
+        let mut set = |name: &str, value: &dyn Display| {
+            options += &format!(" -c {name}={value}");
+        };
+        for (name, value) in [
             ("statement_timeout", self.database_statement_timeout_ms),
             ("lock_timeout", self.database_lock_timeout_ms),
             ("idle_in_transaction_session_timeout", self.database_idle_timeout_ms),
@@ -117,10 +126,13 @@ impl DatabaseOptions {
             ("tcp_keepalives_idle", idle_seconds),
             ("tcp_keepalives_interval", idle_seconds),
             ("tcp_keepalives_count", 2),
-        ]
-        .map(|(name, value)| format!("-c {name}={value}"))
-        .join(" ")
-            + " -c TimeZone=UTC"
+        ] {
+            set(name, &value);
+        }
+        for (name, value) in more {
+            set(name, value);
+        }
+        options
     }
 
     /// How long to wait for the answer to one statement before taking the server for frozen: one
@@ -135,7 +147,19 @@ impl DatabaseOptions {
     /// # Errors
     /// See [`ConnectError`]; none of them shows the password.
     pub async fn connect(&self, application: &str) -> Result<Session, ConnectError> {
-        let config = self.config(application).map_err(ConnectError::Configuration)?;
+        self.connect_with(application, &[]).await
+    }
+
+    /// Opens a session likewise, with more of Postgres' settings.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect_with(
+        &self,
+        application: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Session, ConnectError> {
+        let config = self.config(application, settings).map_err(ConnectError::Configuration)?;
         let within = Duration::from_millis(self.database_connect_timeout_ms.into());
         let dead_peer = Duration::from_millis(self.database_dead_peer_timeout_ms.into());
         let opening = async {
@@ -173,7 +197,7 @@ fn with_cause(error: &dyn std::error::Error) -> String {
 
 impl CheckOptions for DatabaseOptions {
     fn check(&self, problems: &mut Problems) {
-        if let Err(problem) = self.config("check") {
+        if let Err(problem) = self.config("check", &[]) {
             problems.add(problem);
         }
         for (name, value) in [

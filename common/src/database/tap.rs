@@ -1,5 +1,5 @@
 //! What a session does on its own socket, because diesel does not: it notes the SQLSTATE of what
-//! the server refuses, and answers a COPY with the rows laid out for it.
+//! the server refuses, and answers a COPY with its rows.
 //!
 //! Results of the services' statements are small, so looking through them costs nothing.
 
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::copy::Copies;
+use super::copy::{Answer, Copies};
 use super::error_code::{ErrorCodes, ErrorReader};
 use super::frames::Frames;
 
@@ -25,8 +25,10 @@ pub(super) struct Tap<S> {
     frames: Frames,
     errors: ErrorReader,
     copies: Copies,
-    /// What is still to be sent to a server that asked for rows.
-    answer: Bytes,
+    /// What a server that asked for rows is still to be sent.
+    answer: Answer,
+    /// Messages of it that are being sent.
+    sending: Bytes,
 }
 
 impl<S> Tap<S> {
@@ -36,7 +38,8 @@ impl<S> Tap<S> {
             frames: Frames::default(),
             errors: ErrorReader::default(),
             copies: Copies::default(),
-            answer: Bytes::new(),
+            answer: Answer::Ended,
+            sending: Bytes::new(),
         }
     }
 
@@ -45,7 +48,7 @@ impl<S> Tap<S> {
         self.errors.codes()
     }
 
-    /// Where rows are laid out.
+    /// Where rows come from.
     pub(super) fn copies(&self) -> Copies {
         self.copies.clone()
     }
@@ -71,6 +74,7 @@ impl<S> Tap<S> {
                     }
                     if piece.ends_message {
                         self.errors.end();
+                        self.answer.stop();
                     }
                 }
                 _ => {}
@@ -84,14 +88,19 @@ impl<S> Tap<S> {
 
 impl<S: AsyncWrite + Unpin> Tap<S> {
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.answer.has_remaining() {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &self.answer))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        loop {
+            while self.sending.has_remaining() {
+                let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &self.sending))?;
+                if sent == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.sending.advance(sent);
             }
-            self.answer.advance(sent);
+            match ready!(self.answer.poll_next(context)) {
+                Some(bytes) => self.sending = bytes,
+                None => return Poll::Ready(Ok(())),
+            }
         }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -103,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
-            // Reading goes on while the answer waits for room: an error may come in between.
+            // Reading goes on while the answer waits for room or rows: an error may come in between.
             if let Poll::Ready(Err(error)) = this.poll_answer(context) {
                 return Poll::Ready(Err(error));
             }
@@ -146,9 +155,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::database::copy::CopyRows;
 
-    const REFUSAL: &[u8] = b"f\0\0\0\x19no rows are laid out\0S\0\0\0\x04";
+    const REFUSAL: &[u8] = b"f\0\0\0\x19the rows have no end\0S\0\0\0\x04";
+    /// One row of one field, as the protocol carries it.
+    const ROW: &[u8] = b"d\0\0\0\x22PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x03row\xff\xff";
+    const DONE: &[u8] = b"c\0\0\0\x04S\0\0\0\x04";
+    const SYNC: &[u8] = b"S\0\0\0\x04";
 
     fn message(kind: u8, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
@@ -189,26 +201,41 @@ mod tests {
         let done = message(b'C', b"COPY 1\0");
         let asked = [&bound[..], &question].concat();
         for size in 1..=asked.len() {
-            let rows = || {
-                let mut rows = CopyRows::with_capacity(16);
-                rows.push([Some(b"row")]);
-                rows
-            };
             let mut socket = tokio_test::io::Builder::new();
             for piece in asked.chunks(size) {
                 socket.read(piece);
             }
-            let answer = rows().finish();
-            socket.write(&answer[..5]).write(&answer[5..]).read(&done);
+            socket.write(&ROW[..5]).write(&ROW[5..]).write(DONE).read(&done);
             let mut tap = Tap::new(socket.build());
             let expected = [&bound[..], &done].concat();
             let copies = tap.copies();
-            let copied = copies.execute(rows(), async {
+            let copy = async {
                 assert_eq!(read(&mut tap, expected.len()).await, expected);
                 Ok(1)
-            });
+            };
+            let copied = copies.execute(copy, async |rows| rows.push([Some(b"row")]).await);
             assert_eq!(copied.await, Ok(1), "cut every {size} bytes");
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_refused_gets_no_more_rows() {
+        let mut socket = tokio_test::io::Builder::new();
+        let refused = message(b'E', b"SERROR\0C23505\0\0");
+        socket.read(&message(b'G', b"\x01\0\x01\0\x01")).read(&refused).write(SYNC);
+        let ready = message(b'Z', b"E");
+        socket.read(&ready);
+        let mut tap = Tap::new(socket.build());
+        let expected = [&refused[..], &ready].concat();
+        let copies = tap.copies();
+        let copy = async {
+            assert_eq!(read(&mut tap, expected.len()).await, expected);
+            Err(diesel::result::Error::NotFound)
+        };
+        // Rows that never come.
+        let copied = copies.execute(copy, async |_| std::future::pending().await);
+        assert_eq!(copied.await, Err(diesel::result::Error::NotFound));
+        assert_eq!(tap.error_codes().take(), Some(*b"23505"));
     }
 
     #[tokio::test]

@@ -119,7 +119,7 @@ pub(super) async fn produce(environment: &Environment, seed: u32, events: u64) -
 }
 
 /// Drains a backlog, all that is on the environment's topics, into the database at `url` with a
-/// new consumer group. What is counted are events, and begins with the first commit.
+/// new consumer group. What is counted are events, from when all lanes have their partitions.
 pub(super) async fn drain(
     stack: &Stack,
     environment: &Environment,
@@ -153,6 +153,7 @@ async fn drain_until(
     all: impl Fn(&Settled) -> bool,
 ) -> Result<Run> {
     let writer = writer(environment, url, setup).start().await?;
+    writer.wait_ready().await?;
     let begun = wait_until(&writer, |settled| counted(settled) > 0).await?;
     let meter = Meter::start(stack, &[("writer", writer.process())]).await?;
     let ended = wait_until(&writer, all).await?;

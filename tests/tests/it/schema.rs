@@ -155,6 +155,24 @@ async fn pages_are_stored_as_they_are_since_they_come_compressed() -> Result<()>
 }
 
 #[tokio::test]
+async fn event_data_are_compressed_the_fast_way_in_every_partition() -> Result<()> {
+    let (_environment, client) = migrated().await?;
+    client.execute("SELECT ensure_events_partition('2026-10-01')", &[]).await?;
+    let row = client
+        .query_one(
+            "SELECT count(*), count(*) FILTER (WHERE attcompression = 'l') \
+             FROM pg_partition_tree('events') JOIN pg_attribute ON attrelid = relid \
+             WHERE attname = 'event_data'",
+            &[],
+        )
+        .await?;
+    let (tables, with_lz4): (i64, i64) = (row.get(0), row.get(1));
+    assert!(tables >= 3, "events, the default partition and a month, but {tables}");
+    assert_eq!(with_lz4, tables);
+    Ok(())
+}
+
+#[tokio::test]
 async fn only_whom_the_owner_lets_may_make_partitions() -> Result<()> {
     let (_environment, client) = migrated().await?;
     let row = client

@@ -9,8 +9,9 @@ use crate::options::RunOptions;
 /// the least that brokers allow by default is 6.
 const SESSION_TIMEOUT_MS: &str = "10000";
 
-/// How often a member says that it lives, in milliseconds: a third of the session time-out.
-const HEARTBEAT_INTERVAL_MS: &str = "3000";
+/// How often a member says that it lives, in milliseconds, and hears that its group rebalances:
+/// until all have heard, those that join get nothing. Kafka's default is 3 s.
+const HEARTBEAT_INTERVAL_MS: &str = "1000";
 
 /// A full fetch queue looks again after this many milliseconds; Kafka's default is a second.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";

@@ -9,8 +9,13 @@
 //! 3. locks these and the new addresses (advisory, sorted), so that nobody else derives them;
 //! 4. writes the users, and derives every locked address from all its claimants.
 //!
+//! A user that is new, and alone in claiming an address, is inserted with it: as most are, and an
+//! update would write the row and all its index entries a second time.
+//!
 //! All users' locks are taken before all addresses', each sorted, and both before any row: no two
 //! transactions can wait for each other on them.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::schema::users;
 use diesel::prelude::*;
@@ -26,11 +31,17 @@ const USER_LOCKS: &[u8] = b"tapedeck user\0";
 /// Keeps the locks on addresses apart from those on users.
 const ADDRESS_LOCKS: &[u8] = b"tapedeck address\0";
 
-/// The users of a batch whose claim or rank among claimants changes.
+/// The users of a batch whose claim or rank among claimants changes, with what they claim then.
 #[derive(Debug, Default)]
-pub(super) struct ClaimChanges {
-    user_ids: Vec<Uuid>,
-    claimed: Vec<String>,
+pub(super) struct ClaimChanges(BTreeMap<Uuid, Option<String>>);
+
+/// What becomes of the addresses of a batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Addresses {
+    /// Of new users that alone claim theirs.
+    given: BTreeMap<Uuid, String>,
+    /// To be derived from all their claimants.
+    derived: BTreeSet<String>,
 }
 
 impl ClaimChanges {
@@ -40,61 +51,97 @@ impl ClaimChanges {
             stored.created_at == merged.created_at && stored.email_claim == merged.email_claim
         });
         if !unmoved {
-            self.user_ids.push(user_id);
-            self.claimed.extend(merged.email_claim.iter().map(|claim| claim.value.clone()));
+            let claimed = merged.email_claim.as_ref().map(|claim| claim.value.clone());
+            self.0.insert(user_id, claimed);
         }
     }
 
-    /// Takes the locks; returns the addresses to derive.
-    pub(super) async fn lock(
-        &self,
-        connection: &mut AsyncPgConnection,
-    ) -> QueryResult<Vec<String>> {
-        if self.user_ids.is_empty() {
-            return Ok(Vec::new());
+    /// Takes the locks, and decides what becomes of the addresses.
+    pub(super) async fn lock(&self, connection: &mut AsyncPgConnection) -> QueryResult<Addresses> {
+        if self.0.is_empty() {
+            return Ok(Addresses::default());
         }
-        let keys = self.user_ids.iter().map(|user_id| lock_key(USER_LOCKS, user_id.as_bytes()));
+        let keys = self.0.keys().map(|user_id| lock_key(USER_LOCKS, user_id.as_bytes()));
         take_locks(connection, keys).await?;
-        let let_go: Vec<Option<String>> = users::table
-            .filter(users::user_id.eq_any(&self.user_ids))
-            .filter(users::email_claim.is_not_null())
-            .select(users::email_claim)
+        let stored: Vec<(Uuid, Option<String>)> = users::table
+            .filter(users::user_id.eq_any(self.0.keys()))
+            .select((users::user_id, users::email_claim))
             .load(connection)
             .await?;
-        let mut addresses: Vec<String> =
-            let_go.into_iter().flatten().chain(self.claimed.iter().cloned()).collect();
-        addresses.sort();
-        addresses.dedup();
+        let stored: BTreeMap<_, _> = stored.into_iter().collect();
+        let let_go = stored.values().flatten();
+        let addresses: BTreeSet<&String> = let_go.chain(self.0.values().flatten()).collect();
         let keys = addresses.iter().map(|address| lock_key(ADDRESS_LOCKS, address.as_bytes()));
         take_locks(connection, keys).await?;
-        Ok(addresses)
+        // Also those that a user has whatever it claims: this table is open to others.
+        let taken: Vec<(Option<String>, Option<String>)> = users::table
+            .filter(users::email_claim.eq_any(&addresses).or(users::email.eq_any(&addresses)))
+            .select((users::email_claim, users::email))
+            .load(connection)
+            .await?;
+        let taken = taken.into_iter().flat_map(|(claim, email)| [claim, email]).flatten().collect();
+        Ok(self.decide(&stored, &taken))
     }
 
-    /// Gives each address to whom it belongs now; returns how many of the users written claim one
-    /// that another has.
+    /// Decides what becomes of the addresses: `stored` is what those of the users claim that are
+    /// not new, `taken` the addresses that somebody claims or has.
+    fn decide(
+        &self,
+        stored: &BTreeMap<Uuid, Option<String>>,
+        taken: &BTreeSet<String>,
+    ) -> Addresses {
+        let mut claimants: BTreeMap<&str, u32> = BTreeMap::new();
+        for address in self.0.values().flatten() {
+            *claimants.entry(address).or_default() += 1;
+        }
+        let mut addresses = Addresses::default();
+        addresses.derived.extend(stored.values().flatten().cloned());
+        for (user_id, address) in &self.0 {
+            let Some(address) = address else { continue };
+            let alone = !taken.contains(address) && claimants[&**address] == 1;
+            if alone && !stored.contains_key(user_id) {
+                addresses.given.insert(*user_id, address.clone());
+            } else {
+                addresses.derived.insert(address.clone());
+            }
+        }
+        addresses
+    }
+
+    /// Gives each address to derive to whom it belongs now; returns how many of the users written
+    /// claim one that another has.
     pub(super) async fn derive(
         &self,
         connection: &mut AsyncPgConnection,
-        addresses: &[String],
+        addresses: &Addresses,
     ) -> QueryResult<u64> {
-        if addresses.is_empty() {
+        if addresses.derived.is_empty() {
             return Ok(0);
         }
+        let derived: Vec<&String> = addresses.derived.iter().collect();
         // First everyone lets go, then the owners take: the unique index is checked row by row.
         for statement in [RELEASE, ASSIGN] {
             diesel::sql_query(statement)
-                .bind::<Array<Text>, _>(addresses)
+                .bind::<Array<Text>, _>(&derived)
                 .execute(connection)
                 .await?;
         }
+        let written = self.0.keys().filter(|user_id| addresses.given(user_id).is_none());
         let conflicts: i64 = users::table
-            .filter(users::user_id.eq_any(&self.user_ids))
+            .filter(users::user_id.eq_any(written))
             .filter(users::email_claim.is_not_null())
             .filter(users::email.is_null())
             .count()
             .get_result(connection)
             .await?;
         Ok(conflicts.cast_unsigned())
+    }
+}
+
+impl Addresses {
+    /// The address that a user is inserted with.
+    pub(super) fn given(&self, user_id: &Uuid) -> Option<&str> {
+        self.given.get(user_id).map(String::as_str)
     }
 }
 
@@ -159,7 +206,7 @@ mod tests {
         fn check(stored: Option<&UserState>, merged: &UserState, locked: bool) {
             let mut changes = ClaimChanges::default();
             changes.note(Uuid::nil(), stored, merged);
-            assert_eq!(!changes.user_ids.is_empty(), locked);
+            assert_eq!(!changes.0.is_empty(), locked);
         }
         check(Some(&user(2, Some("a"))), &user(2, Some("a")), false);
         check(Some(&user(2, Some("a"))), &user(1, Some("a")), true);
@@ -167,5 +214,33 @@ mod tests {
         check(Some(&user(2, None)), &user(2, Some("b")), true);
         // A user that is new here may exist by the time it is written, with a claim.
         check(None, &user(2, None), true);
+    }
+
+    #[test]
+    fn only_a_new_user_that_alone_claims_an_address_is_inserted_with_it() {
+        type Claims<'a> = &'a [(u128, Option<&'a str>)];
+        fn check(claims: Claims, stored: Claims, taken: &[&str], expected: [&[&str]; 2]) {
+            let by_user = |claims: Claims| -> BTreeMap<Uuid, Option<String>> {
+                let owned = claims
+                    .iter()
+                    .map(|(id, claim)| (Uuid::from_u128(*id), claim.map(str::to_owned)));
+                owned.collect()
+            };
+            let taken = taken.iter().map(|address| (*address).to_owned()).collect();
+            let addresses = ClaimChanges(by_user(claims)).decide(&by_user(stored), &taken);
+            let given: Vec<_> = addresses.given.values().map(String::as_str).collect();
+            let derived: Vec<_> = addresses.derived.iter().map(String::as_str).collect();
+            assert_eq!([&*given, &*derived], expected);
+        }
+        check(&[(1, None)], &[], &[], [&[], &[]]);
+        check(&[(1, Some("a")), (2, Some("b"))], &[], &[], [&["a", "b"], &[]]);
+        // Another one of the batch claims it too.
+        check(&[(1, Some("a")), (2, Some("a")), (3, Some("b"))], &[], &[], [&["b"], &["a"]]);
+        // Another one claims or has it.
+        check(&[(1, Some("a"))], &[], &["a"], [&[], &["a"]]);
+        // It is not new: its row is not inserted. What it claimed before may go to another.
+        check(&[(1, Some("a"))], &[(1, None)], &[], [&[], &["a"]]);
+        check(&[(1, Some("a"))], &[(1, Some("b"))], &["b"], [&[], &["a", "b"]]);
+        check(&[(1, None), (2, Some("b"))], &[(1, Some("b"))], &["b"], [&[], &["b"]]);
     }
 }

@@ -42,6 +42,10 @@ use plan::{Pages, Plan};
 /// The name of the writer's sessions in `pg_stat_activity`.
 pub(crate) const APPLICATION: &str = "tapedeck-writer";
 
+/// Settings of these sessions. All that they look for has an index. But a plan is kept, and one made
+/// while a table was small would read all of it for as long as it grows.
+const SETTINGS: [(&str, &str); 1] = [("enable_seqscan", "off")];
+
 /// What one transaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
@@ -155,7 +159,7 @@ impl Store {
         let session = match &mut self.session {
             Some(session) => session,
             none => {
-                let session = self.options.connect(APPLICATION).await?;
+                let session = self.options.connect_with(APPLICATION, &SETTINGS).await?;
                 self.metrics.connections.inc();
                 none.insert(session)
             }
@@ -212,7 +216,7 @@ async fn write_plan(
         .read_committed()
         .run(async |connection| {
             let addresses = changes.claims.lock(connection).await?;
-            statements::upsert_users(connection, &changes.users).await?;
+            statements::upsert_users(connection, &changes.users, &addresses).await?;
             let conflicts = changes.claims.derive(connection, &addresses).await?;
             statements::upsert_replays(connection, &changes.replays).await?;
             let new_page = |hash: &PageHash| {

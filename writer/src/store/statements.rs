@@ -17,6 +17,7 @@ use diesel::{QueryResult, expression::AsExpression};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::emails::Addresses;
 use super::plan::{Plan, PlannedEvent};
 use super::portions::in_portions;
 use crate::merge::{Dated, ReplayState, UserState, WebstateState};
@@ -81,11 +82,12 @@ unnest_statement!(
         name_as_of: Nullable<Timestamptz> = Option<Timestamp>,
         email_claim: Nullable<Text> = Option<&'a str>,
         email_as_of: Nullable<Timestamptz> = Option<Timestamp>,
+        email: Nullable<Text> = Option<&'a str>,
     }
-    // A statement that named `email`, which is unique, would lock rows against foreign key
-    // checks; so it has a statement of its own.
+    // An update that named `email`, which is unique, would lock rows against foreign key checks;
+    // so that has a statement of its own.
     "INSERT INTO users AS stored \
-     (user_id, created_at, name, name_as_of, email_claim, email_as_of) SELECT * FROM",
+     (user_id, created_at, name, name_as_of, email_claim, email_as_of, email) SELECT * FROM",
     "ON CONFLICT (user_id) DO UPDATE SET \
        created_at = LEAST(stored.created_at, EXCLUDED.created_at), \
        name = CASE WHEN EXCLUDED.name_as_of IS NOT NULL AND (stored.name_as_of IS NULL OR \
@@ -148,10 +150,11 @@ unnest_statement!(
     "ON CONFLICT DO NOTHING"
 );
 
-/// Makes or merges users, all columns but the derived `email`.
+/// Makes or merges users. The derived `email` is set only where a row is made.
 pub(super) async fn upsert_users(
     connection: &mut AsyncPgConnection,
     users: &[(Uuid, UserState)],
+    addresses: &Addresses,
 ) -> QueryResult<()> {
     if users.is_empty() {
         return Ok(());
@@ -166,6 +169,7 @@ pub(super) async fn upsert_users(
         rows.name_as_of.push(name_as_of);
         rows.email_claim.push(email_claim);
         rows.email_as_of.push(email_as_of);
+        rows.email.push(addresses.given(user_id));
     }
     rows.execute(connection).await.map(drop)
 }
@@ -260,20 +264,21 @@ pub(super) async fn copy_events(
     if events.is_empty() {
         return Ok(0);
     }
-    let bytes = events.iter().map(PlannedEvent::bytes).sum();
-    let mut rows = CopyRows::with_capacity(bytes);
-    for event in events {
-        let webstate_hash = event.webstate_hash.map(PageHash::hex_digits);
-        rows.push([
-            Some(event.event_id.as_bytes()),
-            Some(event.replay_id.as_bytes()),
-            Some(&event.timestamp.to_postgres()),
-            Some(event.event_type),
-            Some(event.event_data),
-            webstate_hash.as_ref().map(<[u8; _]>::as_slice),
-        ]);
-    }
-    copies.execute(rows, CopyEvents.execute(connection)).await
+    let lay_out = async |rows: &mut CopyRows| {
+        for event in events {
+            let webstate_hash = event.webstate_hash.map(PageHash::hex_digits);
+            rows.push([
+                Some(event.event_id.as_bytes()),
+                Some(event.replay_id.as_bytes()),
+                Some(&event.timestamp.to_postgres()),
+                Some(event.event_type),
+                Some(event.event_data),
+                webstate_hash.as_ref().map(<[u8; _]>::as_slice),
+            ])
+            .await;
+        }
+    };
+    copies.execute(CopyEvents.execute(connection), lay_out).await
 }
 
 /// A COPY, prepared once a session like the rest.

@@ -137,7 +137,7 @@ async fn a_backlog_beyond_all_buffers_does_not_grow_the_writer() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "takes ten minutes; test.sh --full"]
+#[ignore = "takes two minutes; test.sh --full"]
 async fn five_million_lagging_events_do_not_grow_the_writer() -> Result<()> {
     const EVENTS: usize = 500_000;
     const TIMES: usize = 10;
