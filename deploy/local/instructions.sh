@@ -17,7 +17,7 @@ esac
 require_prerequisites testing
 
 # The harness and the program that runs it must be of one version.
-tools=${CARGO_TARGET_DIR:-target}/tools
+tools=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}")/tools
 version=$(cargo metadata --format-version 1 --locked |
     sed -n 's/.*"name":"gungraun","version":"\([^"]*\)".*/\1/p')
 if [[ $("$tools/bin/gungraun-runner" --version 2>/dev/null) != *" $version" ]]; then
@@ -26,7 +26,7 @@ fi
 
 counts=$(mktemp)
 trap 'rm -f "$counts"' EXIT
-GUNGRAUN_RUNNER=$PWD/$tools/bin/gungraun-runner cargo bench --locked --package instructions \
+GUNGRAUN_RUNNER=$tools/bin/gungraun-runner cargo bench --locked --package instructions \
     --bench instructions -- --output-format=json >"$counts"
 cargo run --locked --quiet --package instructions -- "$counts" \
     --baseline instructions/baseline.json "$@"

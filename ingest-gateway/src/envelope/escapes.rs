@@ -4,14 +4,19 @@
 //! its bytes and its offset.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 /// What takes the place of an escape that Postgres cannot read.
 const REPLACEMENT: &[u8; ESCAPE_BYTES] = br"\ufffd";
 
 /// Length of `\uXXXX`.
 const ESCAPE_BYTES: usize = 6;
+
+/// Made once: for an event's few bytes that takes longer than the search.
+static UNICODE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(br"\u"));
+static NULL: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(br"\u0000"));
 
 /// Replaces each lone surrogate escape of a JSON text by `\ufffd` and says how many there were.
 ///
@@ -39,12 +44,11 @@ pub fn mend_surrogates(json: &mut [u8]) -> u64 {
 
 /// Replaces each escape `\u0000` of a JSON text by `\ufffd` and says how many there were.
 pub fn mend_nulls(json: &str) -> (Cow<'_, str>, u64) {
-    const NULL: &[u8; ESCAPE_BYTES] = br"\u0000";
     let bytes = json.as_bytes();
     let mut mended = String::new();
     let mut kept_until = 0;
     let mut replaced = 0;
-    for start in memmem::find_iter(bytes, NULL).filter(|&start| is_escape(bytes, start)) {
+    for start in NULL.find_iter(bytes).filter(|&start| is_escape(bytes, start)) {
         mended.push_str(&json[kept_until..start]);
         mended.push_str(r"\ufffd");
         kept_until = start + ESCAPE_BYTES;
@@ -86,7 +90,7 @@ impl Surrogate {
 fn next_surrogate(json: &[u8], from: usize) -> Option<usize> {
     let mut from = from;
     loop {
-        let start = from + memmem::find(json.get(from..)?, br"\u")?;
+        let start = from + UNICODE.find(json.get(from..)?)?;
         if matches!(json.get(start + 2), Some(b'd' | b'D')) && is_escape(json, start) {
             return Some(start);
         }
