@@ -84,7 +84,7 @@ pub struct RunOptions {
     pub batch_rows: usize,
 
     /// A batch closes at so many bytes. A lane holds two batches.
-    #[arg(long, env = "TAPEDECK_BATCH_BYTES", default_value_t = 8 * MIB)]
+    #[arg(long, env = "TAPEDECK_BATCH_BYTES", default_value_t = 4 * MIB)]
     pub batch_bytes: usize,
 
     /// A batch closes this many milliseconds after its first record.
@@ -92,7 +92,7 @@ pub struct RunOptions {
     pub batch_age_ms: u64,
 
     /// Users, replays and page states each that a lane remembers as stored.
-    #[arg(long, env = "TAPEDECK_KNOWN_ROWS", default_value = "20000")]
+    #[arg(long, env = "TAPEDECK_KNOWN_ROWS", default_value = "5000")]
     pub known_rows: NonZeroUsize,
 
     /// Who checks that an event's replay and page state exist.
@@ -117,7 +117,7 @@ pub struct RunOptions {
     pub max_poll_interval_ms: u64,
 
     /// Bytes that Kafka's client may fetch ahead for each lane.
-    #[arg(long, env = "TAPEDECK_FETCH_AHEAD_BYTES", default_value_t = 4 * MIB)]
+    #[arg(long, env = "TAPEDECK_FETCH_AHEAD_BYTES", default_value_t = 2 * MIB)]
     pub fetch_ahead_bytes: usize,
 }
 

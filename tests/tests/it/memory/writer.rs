@@ -25,13 +25,11 @@ const CHUNK_RECORDS: usize = 300;
 /// Batches close by what they hold, not by age: so that all that there may be are full.
 const BATCH_AGE_MS: &str = "5000";
 
-/// Each of 2 lanes holds two batches of 10,000 rows or 8 MiB: so many events only when all are full
-/// or nearly so.
-const HELD_EVENTS: f64 = 30_000.0;
+/// Each of 2 lanes holds two batches of 4 MiB: so many events only when all are full or nearly so.
+const HELD_EVENTS: f64 = 16_000.0;
 
-/// More than the writer holds by its settings: for each of 2 lanes 4 MiB ahead, a fetch of
-/// 512 KiB compressed, two batches of 8 MiB and what Postgres is given of one, which is less than
-/// 92 MiB; at 770 bytes an event.
+/// More than the writer holds by its settings: for each of 2 lanes 2 MiB ahead, a fetch of
+/// 512 KiB compressed and two batches of 4 MiB, which is less than 32 MiB; at 770 bytes an event.
 const BEYOND_ALL_BUFFERS: usize = 200_000;
 
 /// How long a test waits for the writer to get somewhere: far beyond what it needs.
