@@ -117,7 +117,7 @@ pub struct RunOptions {
     pub max_poll_interval_ms: u64,
 
     /// Bytes that Kafka's client may fetch ahead for each lane.
-    #[arg(long, env = "TAPEDECK_FETCH_AHEAD_BYTES", default_value_t = 2 * MIB)]
+    #[arg(long, env = "TAPEDECK_FETCH_AHEAD_BYTES", default_value_t = MIB)]
     pub fetch_ahead_bytes: usize,
 }
 

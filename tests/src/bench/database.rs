@@ -16,7 +16,7 @@ const TABLES: [(&str, &str); 4] = [
     ("events", "event_id"),
 ];
 
-/// Rows of one transaction of a load, as many as the writer's by default.
+/// Rows of one transaction of a load: at most as many as a batch of the writer has.
 const ROWS_PER_TRANSACTION: usize = 10_000;
 
 /// A database that is there as long as it is needed.

@@ -28,7 +28,7 @@ const BATCH_AGE_MS: &str = "5000";
 /// Each of 2 lanes holds two batches of 4 MiB: so many events only when all are full or nearly so.
 const HELD_EVENTS: f64 = 16_000.0;
 
-/// More than the writer holds by its settings: for each of 2 lanes 2 MiB ahead, a fetch of
+/// More than the writer holds by its settings: for each of 2 lanes 1 MiB ahead, a fetch of
 /// 512 KiB compressed and two batches of 4 MiB, which is less than 32 MiB; at 770 bytes an event.
 const BEYOND_ALL_BUFFERS: usize = 200_000;
 
