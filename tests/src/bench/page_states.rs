@@ -11,6 +11,7 @@ use common::record::events::{EventsRecord, Replay, Sighting};
 use common::record::webstates;
 use common::time::Timestamp;
 use flate2::read::GzDecoder;
+use futures::future::try_join_all;
 use nix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 
@@ -32,10 +33,13 @@ use crate::recordings::{self, seed};
 use crate::stack::{Environment, Ports, Service, Stack, Tuning};
 
 /// Sizes of pages, with how many of each are sent in a round.
-const SIZES: [(usize, u64); 3] = [(50_000, 600), (200_000, 200), (1_000_000, 50)];
+const SIZES: [(usize, u64); 3] = [(50_000, 4_000), (200_000, 1_000), (1_000_000, 200)];
+
+/// Connections on which they are sent: so many that the gateway always has something to do.
+const CONNECTIONS: usize = 16;
 
 /// Pages that a writer stores in a round, of that size.
-const STORED_PAGES: u64 = 4_000;
+const STORED_PAGES: u64 = 12_000;
 const STORED_PAGE_BYTES: usize = 100_000;
 
 /// Page states of the envelope by which a repeat's bytes are counted.
@@ -119,7 +123,7 @@ fn capture(page: &str, with_content: bool) -> Capture {
     }
 }
 
-/// Sends each body once, one after the other; gives what the gateway took.
+/// Sends each body once; gives what the gateway took.
 async fn send(
     stack: &Stack,
     gateway: &Service,
@@ -127,11 +131,18 @@ async fn send(
     bodies: &[Bytes],
 ) -> Result<Run> {
     let head = bodies::head(environment, Encoding::Gzip)?;
-    let mut connection = Connection::open(gateway.address()).await?;
     let meter = Meter::start(stack, &[(SERVER, gateway.process())]).await?;
-    for body in bodies {
-        connection.ask(&head, body.clone()).await?;
-    }
+    let shares = (0..CONNECTIONS).map(|number| {
+        let (head, share) = (&head, bodies.iter().skip(number).step_by(CONNECTIONS));
+        async move {
+            let mut connection = Connection::open(gateway.address()).await?;
+            for body in share {
+                connection.ask(head, body.clone()).await?;
+            }
+            anyhow::Ok(())
+        }
+    });
+    try_join_all(shares).await?;
     Ok(Run { count: bodies.len() as u64, usage: meter.read().await?, memory_bytes: None })
 }
 
