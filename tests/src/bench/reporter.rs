@@ -120,7 +120,9 @@ impl History {
             .context("rows")?;
             made = next;
         }
-        sql.batch_execute("VACUUM (ANALYZE) users, replays; CHECKPOINT").await?;
+        // Each by itself: several at once are one transaction, in which neither may be.
+        sql.batch_execute("VACUUM (ANALYZE) users, replays").await?;
+        sql.batch_execute("CHECKPOINT").await?;
         let history = Self { environment, sql, rows };
         // The first reports, from which the scheduled roll-ups go on.
         history.recount().await?;
