@@ -18,8 +18,8 @@ require_prerequisites testing
 
 # The harness and the program that runs it must be of one version.
 tools=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}")/tools
-version=$(cargo metadata --format-version 1 --locked |
-    sed -n 's/.*"name":"gungraun","version":"\([^"]*\)".*/\1/p')
+version=$(cargo pkgid --locked gungraun)
+version=${version##*@}
 if [[ $("$tools/bin/gungraun-runner" --version 2>/dev/null) != *" $version" ]]; then
     cargo install gungraun-runner --version "=$version" --locked --debug --root "$tools"
 fi

@@ -160,11 +160,12 @@ impl CheckOptions for RunOptions {
         self.limits.check(problems);
         self.database.check(problems);
         problems.require(!self.consumer_group.is_empty(), "--consumer-group is empty");
-        problems.require((1..=256).contains(&self.lanes), "--lanes must lie between 1 and 256");
-        problems.require(
-            (1..=256).contains(&self.page_lanes),
-            "--page-lanes must lie between 1 and 256",
-        );
+        for (name, lanes) in [("lanes", self.lanes), ("page-lanes", self.page_lanes)] {
+            problems.require(
+                (1..=256).contains(&lanes),
+                format!("--{name} must lie between 1 and 256"),
+            );
+        }
         problems.require(
             (1..=100_000).contains(&self.batch_rows),
             "--batch-rows must lie between 1 and 100000",

@@ -84,6 +84,7 @@ impl CopyRows {
     }
 
     fn open_message(&mut self) {
+        // It is closed by a row that goes beyond: with room for a usual one.
         self.message.reserve(MESSAGE_BYTES + MESSAGE_BYTES / 4);
         self.message.push(COPY_DATA);
         // The length, known when it is closed.

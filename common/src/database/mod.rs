@@ -6,7 +6,6 @@ mod frames;
 mod stream;
 mod tap;
 
-use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -109,16 +108,12 @@ impl DatabaseOptions {
         Ok(config)
     }
 
-    /// Settings of every session, and more. Postgres' own keepalives: it notices within the dead peer
-    /// time-out that a process or its host is gone, and frees the locks.
+    /// Settings of every session, and more. Postgres' own keepalives: it notices within the dead
+    /// peer time-out that a process or its host is gone, and frees the locks.
     fn session_settings(&self, more: &[(&str, &str)]) -> String {
         let dead_peer_ms = self.database_dead_peer_timeout_ms;
         let idle_seconds = (dead_peer_ms / 3_000).max(1);
-        let mut options = "-c TimeZone=UTC".to_owned();
-        let mut set = |name: &str, value: &dyn Display| {
-            options += &format!(" -c {name}={value}");
-        };
-        for (name, value) in [
+        let limits = [
             ("statement_timeout", self.database_statement_timeout_ms),
             ("lock_timeout", self.database_lock_timeout_ms),
             ("idle_in_transaction_session_timeout", self.database_idle_timeout_ms),
@@ -126,13 +121,11 @@ impl DatabaseOptions {
             ("tcp_keepalives_idle", idle_seconds),
             ("tcp_keepalives_interval", idle_seconds),
             ("tcp_keepalives_count", 2),
-        ] {
-            set(name, &value);
-        }
-        for (name, value) in more {
-            set(name, value);
-        }
-        options
+        ]
+        .map(|(name, value)| (name, value.to_string()));
+        let limits = limits.iter().map(|(name, value)| (*name, value.as_str()));
+        let settings = limits.chain([("TimeZone", "UTC")]).chain(more.iter().copied());
+        settings.map(|(name, value)| format!("-c {name}={value}")).collect::<Vec<_>>().join(" ")
     }
 
     /// How long to wait for the answer to one statement before taking the server for frozen: one

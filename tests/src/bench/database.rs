@@ -183,8 +183,12 @@ impl Rows {
 
     /// How many rows a table has.
     pub fn count(&self, table: &str) -> u64 {
-        let of_table = self.tables.iter().filter(|(name, _)| *name == table);
-        of_table.flat_map(|(_, pieces)| pieces).map(|piece| piece.rows as u64).sum()
+        self.pieces(table).map(|piece| piece.rows as u64).sum()
+    }
+
+    fn pieces(&self, table: &str) -> impl Iterator<Item = &Piece> {
+        let of_table = self.tables.iter().filter(move |(name, _)| *name == table);
+        of_table.flat_map(|(_, pieces)| pieces)
     }
 
     /// Loads all of them, piece after piece, each in a transaction of its own: page states on one
@@ -193,32 +197,26 @@ impl Rows {
     /// # Errors
     /// When Postgres fails.
     pub async fn load(&self, database: &Database<'_>, connections: usize) -> Result<()> {
-        let page_states = self.load_table("webstates", database, 1);
+        let for_pages = [database.sql().await?];
+        let mut clients = Vec::new();
+        for _ in 0..connections {
+            clients.push(database.sql().await?);
+        }
+        let page_states = self.load_table("webstates", &for_pages);
         let parents = async {
-            self.load_table("users", database, connections).await?;
-            self.load_table("replays", database, connections).await
+            self.load_table("users", &clients).await?;
+            self.load_table("replays", &clients).await
         };
         futures::try_join!(page_states, parents)?;
-        self.load_table("events", database, connections).await
+        self.load_table("events", &clients).await
     }
 
-    async fn load_table(
-        &self,
-        table: &'static str,
-        database: &Database<'_>,
-        connections: usize,
-    ) -> Result<()> {
-        let of_table = self.tables.iter().filter(|(name, _)| *name == table);
-        let pieces: Vec<&Piece> = of_table.flat_map(|(_, pieces)| pieces).collect();
-        let shares = (0..connections).map(|number| {
-            let share = pieces.iter().skip(number).step_by(connections);
-            async move {
-                let client = database.sql().await?;
-                for piece in share {
-                    load(&client, table, piece.bytes.clone()).await?;
-                }
-                anyhow::Ok(())
+    async fn load_table(&self, table: &'static str, clients: &[Client]) -> Result<()> {
+        let shares = clients.iter().enumerate().map(|(number, client)| async move {
+            for piece in self.pieces(table).skip(number).step_by(clients.len()) {
+                load(client, table, piece.bytes.clone()).await?;
             }
+            anyhow::Ok(())
         });
         futures::future::try_join_all(shares).await.map(drop).context(table)
     }

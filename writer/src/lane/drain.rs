@@ -69,10 +69,10 @@ impl Lane {
             match rebalance {
                 Rebalance::Assign(_) => self.assignment_open = true,
                 Rebalance::Revoke(partitions) => {
-                    self.let_go(&self.names.partitions(&partitions), "revoked");
+                    self.let_go(&self.topic.partitions(&partitions), "revoked");
                 }
                 Rebalance::Lose(partitions) => {
-                    self.let_go(&self.names.partitions(&partitions), "lost");
+                    self.let_go(&self.topic.partitions(&partitions), "lost");
                 }
             }
         }
@@ -88,7 +88,7 @@ impl Lane {
     pub(super) fn leave(mut self, deadline: Instant) -> Result<Ended, LaneError> {
         let drained = self.building.is_empty() && self.commits.done();
         self.poll_until(deadline, |lane| lane.parts.unfinished.load(Ordering::Acquire) == 0)?;
-        let all = self.names.partitions(&self.consumer.assignment()?);
+        let all = self.topic.partitions(&self.consumer.assignment()?);
         self.let_go(&all, "revoked");
         // Closing alone does not leave the group when no partition is held: the others would wait
         // for this member until its session times out.

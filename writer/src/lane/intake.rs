@@ -28,7 +28,7 @@ impl Lane {
         match self.consumer.poll(timeout) {
             None => Ok(()),
             Some(Ok(message)) => {
-                let partition = self.names.partition(message.topic(), message.partition());
+                let partition = self.topic.partition(message.partition());
                 let (offset, page_limit) =
                     (message.offset(), self.parts.options.limits.page_limit_bytes);
                 // Copied out of the fetch buffer, which a borrowed message would pin whole.
@@ -74,13 +74,13 @@ impl Lane {
     /// A record of a newer format: its partition stays here, unread, until a newer writer.
     fn stop_partition(&mut self, partition: Partition, offset: i64, version: u32) {
         tracing::error!(
-            topic = self.names.name(partition.topic),
+            topic = self.topic.name(),
             partition = partition.number,
             offset,
             version,
             "a record is of a newer format: upgrade the writers; this partition waits"
         );
-        if let Err(error) = self.consumer.pause(&self.names.list([&partition])) {
+        if let Err(error) = self.consumer.pause(&self.topic.list([&partition])) {
             tracing::warn!(%error, "cannot pause the partition; its records are dropped unread");
         }
         self.stopped.insert(partition);
@@ -112,8 +112,8 @@ impl Lane {
         change: impl Fn(&BaseConsumer<LaneContext>, &TopicPartitionList) -> KafkaResult<()>,
     ) {
         let changed = self.consumer.assignment().and_then(|all| {
-            let all = self.names.partitions(&all);
-            change(&self.consumer, &self.names.list(all.difference(&self.stopped)))
+            let all = self.topic.partitions(&all);
+            change(&self.consumer, &self.topic.list(all.difference(&self.stopped)))
         });
         if let Err(error) = changed {
             tracing::warn!(%error, "cannot pause or resume partitions");

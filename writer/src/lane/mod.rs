@@ -15,9 +15,9 @@ mod config;
 mod context;
 mod drain;
 mod intake;
+mod lane_topic;
 mod offsets;
 mod partitions;
-mod topic_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -43,8 +43,8 @@ use crate::settle::{Handover, Outcome, Settler};
 use commits::Commits;
 use config::consumer_config;
 use context::LaneContext;
+use lane_topic::LaneTopic;
 use offsets::SilentBrokers;
-use topic_names::TopicNames;
 
 /// The longest wait for anything before the lane looks around again.
 const ROUND: Duration = Duration::from_millis(100);
@@ -94,7 +94,7 @@ pub struct Lane {
     consumer: Arc<BaseConsumer<LaneContext>>,
     commits: Commits,
     parts: LaneParts,
-    names: TopicNames,
+    topic: LaneTopic,
     handovers: mpsc::Sender<Handover>,
     outcomes: Receiver<Outcome>,
     building: Batch,
@@ -156,15 +156,15 @@ impl Lane {
             consumer_config(number, &parts.options)?.create_with_context(context)?;
         let consumer = Arc::new(consumer);
         let commits = Commits::start(consumer.clone(), parts.metrics.clone())?;
-        let names = TopicNames::new(&parts.options.topics);
-        consumer.subscribe(&[names.name(parts.topic)])?;
+        let topic = LaneTopic::new(parts.topic, &parts.options.topics);
+        consumer.subscribe(&[topic.name()])?;
         let (handovers, handovers_receiver) = mpsc::channel(1);
         let (outcomes_sender, outcomes) = sync_channel(1);
         let lane = Self {
             consumer,
             commits,
             parts,
-            names,
+            topic,
             handovers,
             outcomes,
             building: Batch::default(),
@@ -329,7 +329,7 @@ impl Lane {
         if !self.may_commit() {
             return;
         }
-        let (settled, names) = (&self.settled, &self.names);
-        self.commits.proceed(timeout, || names.list_with_offsets(settled));
+        let (settled, topic) = (&self.settled, &self.topic);
+        self.commits.proceed(timeout, || topic.list_with_offsets(settled));
     }
 }

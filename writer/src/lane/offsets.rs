@@ -1,7 +1,7 @@
 //! Where a partition begins, decided by us and never by Kafka's client, which would skip or
 //! repeat without telling.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::kafka::BROKER_QUESTION_TIMEOUT;
@@ -116,14 +116,15 @@ enum Turn {
     Last,
 }
 
-/// Asks where partitions begin, for as long as one round may take: one broker's absence stops
-/// neither the lane nor the others' partitions. Gives those whose leader answered, with the offset
-/// to begin at; the rest is to be asked for again.
+/// Asks where partitions of a topic begin, for as long as one round may take: one broker's absence
+/// stops neither the lane nor the others' partitions. Gives those whose leader answered, with the
+/// offset to begin at; the rest is to be asked for again.
 ///
 /// # Errors
 /// When the group's coordinator, or whoever is asked for the leaders, does not answer; try again.
 pub(super) fn starts(
     consumer: &BaseConsumer<LaneContext>,
+    topic: &str,
     partitions: &TopicPartitionList,
     silent: &mut SilentBrokers,
     parts: &LaneParts,
@@ -133,13 +134,13 @@ pub(super) fn starts(
     if partitions.count() == 0 {
         return Ok(starts);
     }
-    let leaders = leaders(consumer, partitions)?;
+    let leaders = leaders(consumer, topic)?;
     let committed = consumer.committed_offsets(partitions.clone(), BROKER_QUESTION_TIMEOUT)?;
     let now = Instant::now();
     let mut askable = Vec::new();
     for element in committed.elements() {
-        let (topic, partition) = (element.topic(), element.partition());
-        let Some(leader) = leaders.get(&(topic.to_owned(), partition)) else {
+        let partition = element.partition();
+        let Some(leader) = leaders.get(&partition) else {
             tracing::warn!(topic, partition, "cannot find where it begins for now: no leader");
             continue;
         };
@@ -157,7 +158,7 @@ pub(super) fn starts(
             continue;
         }
         parts.health.tick();
-        let (topic, partition) = (element.topic(), element.partition());
+        let partition = element.partition();
         // Else an error would pass for "nothing committed", and all be read again.
         let watermarks = element
             .error()
@@ -184,26 +185,15 @@ pub(super) fn starts(
     Ok(starts)
 }
 
-/// Who leads partitions, of those that have a leader. The client learns it along: by itself it
+/// Who leads the partitions of a topic, of those that have a leader. The client learns it along: by itself it
 /// takes what it heard last (that there is no leader, or one whose broker is gone) for final, until
 /// it refreshes all it knows: minutes later.
-fn leaders(
-    consumer: &BaseConsumer<LaneContext>,
-    partitions: &TopicPartitionList,
-) -> KafkaResult<BTreeMap<(String, i32), i32>> {
-    let topics: BTreeSet<String> =
-        partitions.elements().iter().map(|it| it.topic().to_owned()).collect();
-    let mut leaders = BTreeMap::new();
-    for name in topics {
-        let metadata = consumer.fetch_metadata(Some(&name), LEADER_QUESTION_TIMEOUT)?;
-        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            // Minus one says that there is none.
-            if partition.leader() >= 0 {
-                leaders.insert((name.clone(), partition.id()), partition.leader());
-            }
-        }
-    }
-    Ok(leaders)
+fn leaders(consumer: &BaseConsumer<LaneContext>, topic: &str) -> KafkaResult<BTreeMap<i32, i32>> {
+    let metadata = consumer.fetch_metadata(Some(topic), LEADER_QUESTION_TIMEOUT)?;
+    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    // Minus one says that there is none.
+    let led = partitions.filter(|partition| partition.leader() >= 0);
+    Ok(led.map(|partition| (partition.id(), partition.leader())).collect())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ impl Lane {
             match rebalance {
                 Rebalance::Assign(partitions) => {
                     self.assignment_open = true;
-                    self.await_placing(self.names.partitions(&partitions));
+                    self.await_placing(self.topic.partitions(&partitions));
                 }
                 Rebalance::Revoke(partitions) => {
                     let count = partitions.count();
@@ -31,11 +31,11 @@ impl Lane {
                         self.commit(&dropped);
                     }
                     self.finish(deadline)?;
-                    self.let_go(&self.names.partitions(&partitions), "revoked");
+                    self.let_go(&self.topic.partitions(&partitions), "revoked");
                 }
                 Rebalance::Lose(partitions) => {
                     self.give_up_settling()?;
-                    self.let_go(&self.names.partitions(&partitions), "lost");
+                    self.let_go(&self.topic.partitions(&partitions), "lost");
                 }
             }
         }
@@ -47,9 +47,10 @@ impl Lane {
         if self.place_at.is_none_or(|at| Instant::now() < at) {
             return Ok(());
         }
-        let partitions = self.names.list(&self.unplaced);
-        let silent = &mut self.silent_brokers;
-        let starts = match offsets::starts(&self.consumer, &partitions, silent, &self.parts) {
+        let partitions = self.topic.list(&self.unplaced);
+        let (topic, silent) = (self.topic.name(), &mut self.silent_brokers);
+        let starts = match offsets::starts(&self.consumer, topic, &partitions, silent, &self.parts)
+        {
             Ok(starts) => starts,
             Err(error) => {
                 tracing::warn!(%error, "cannot ask where partitions begin; trying again");
@@ -66,7 +67,7 @@ impl Lane {
         if self.paused {
             self.change_fetching(BaseConsumer::pause);
         }
-        let placed = self.names.partitions(&starts);
+        let placed = self.topic.partitions(&starts);
         self.change_unplaced(|unplaced| unplaced.retain(|partition| !placed.contains(partition)));
         self.place_at = match self.unplaced.is_empty() {
             true => {
@@ -89,7 +90,7 @@ impl Lane {
         let assigned = self.consumer.assignment()?;
         let count = unassign(&self.consumer, &assigned)?;
         self.count_partitions("revoked", count);
-        self.await_placing(self.names.partitions(&assigned));
+        self.await_placing(self.topic.partitions(&assigned));
         Ok(())
     }
 
@@ -123,7 +124,7 @@ impl Lane {
         self.change_unplaced(|unplaced| {
             unplaced.retain(|partition| !partitions.contains(partition));
         });
-        let list = self.names.list(partitions);
+        let list = self.topic.list(partitions);
         self.consumer.context().forget_lag(&list);
         match unassign(&self.consumer, &list) {
             Ok(count) => self.count_partitions(change, count),

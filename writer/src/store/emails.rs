@@ -38,8 +38,8 @@ pub(super) struct ClaimChanges(BTreeMap<Uuid, Option<String>>);
 /// What becomes of the addresses of a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Addresses {
-    /// Of new users that alone claim theirs.
-    given: BTreeMap<Uuid, String>,
+    /// New users that alone claim theirs.
+    given: BTreeSet<Uuid>,
     /// To be derived from all their claimants.
     derived: BTreeSet<String>,
 }
@@ -100,7 +100,7 @@ impl ClaimChanges {
             let Some(address) = address else { continue };
             let alone = !taken.contains(address) && claimants[&**address] == 1;
             if alone && !stored.contains_key(user_id) {
-                addresses.given.insert(*user_id, address.clone());
+                addresses.given.insert(*user_id);
             } else {
                 addresses.derived.insert(address.clone());
             }
@@ -126,7 +126,7 @@ impl ClaimChanges {
                 .execute(connection)
                 .await?;
         }
-        let written = self.0.keys().filter(|user_id| addresses.given(user_id).is_none());
+        let written = self.0.keys().filter(|user_id| !addresses.given_to(user_id));
         let conflicts: i64 = users::table
             .filter(users::user_id.eq_any(written))
             .filter(users::email_claim.is_not_null())
@@ -139,9 +139,9 @@ impl ClaimChanges {
 }
 
 impl Addresses {
-    /// The address that a user is inserted with.
-    pub(super) fn given(&self, user_id: &Uuid) -> Option<&str> {
-        self.given.get(user_id).map(String::as_str)
+    /// Whether a user is inserted with the address that it claims.
+    pub(super) fn given_to(&self, user_id: &Uuid) -> bool {
+        self.given.contains(user_id)
     }
 }
 
@@ -227,8 +227,10 @@ mod tests {
                 owned.collect()
             };
             let taken = taken.iter().map(|address| (*address).to_owned()).collect();
-            let addresses = ClaimChanges(by_user(claims)).decide(&by_user(stored), &taken);
-            let given: Vec<_> = addresses.given.values().map(String::as_str).collect();
+            let changes = ClaimChanges(by_user(claims));
+            let addresses = changes.decide(&by_user(stored), &taken);
+            let claimed = |user_id| changes.0[user_id].as_deref().unwrap();
+            let given: Vec<_> = addresses.given.iter().map(claimed).collect();
             let derived: Vec<_> = addresses.derived.iter().map(String::as_str).collect();
             assert_eq!([&*given, &*derived], expected);
         }

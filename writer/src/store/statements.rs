@@ -169,7 +169,7 @@ pub(super) async fn upsert_users(
         rows.name_as_of.push(name_as_of);
         rows.email_claim.push(email_claim);
         rows.email_as_of.push(email_as_of);
-        rows.email.push(addresses.given(user_id));
+        rows.email.push(email_claim.filter(|_| addresses.given_to(user_id)));
     }
     rows.execute(connection).await.map(drop)
 }
