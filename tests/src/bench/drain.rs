@@ -16,7 +16,7 @@ use crate::stack::{Environment, Service, Stack};
 pub(super) const DUPLICATE_PAGE_STATES: f64 = 0.95;
 
 /// Partitions of each topic: so that two lanes and four have equal shares.
-const PARTITIONS: &str = "8";
+pub(super) const PARTITIONS: (&str, &str) = ("TAPEDECK_TOPIC_PARTITIONS", "8");
 
 /// How often a writer is asked how far it is.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -171,7 +171,7 @@ fn writer<'a>(
 ) -> ServiceBuilder<'a> {
     environment
         .writer()
-        .variable("TAPEDECK_TOPIC_PARTITIONS", PARTITIONS)
+        .variable(PARTITIONS.0, PARTITIONS.1)
         .variable("TAPEDECK_DATABASE_URL", database_url)
         .variable("TAPEDECK_CONSUMER_GROUP", uuid::Uuid::new_v4().to_string())
         .variable("TAPEDECK_LANES", setup.lanes.to_string())

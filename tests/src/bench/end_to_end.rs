@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::bodies;
 use super::database::Database;
@@ -44,7 +44,7 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
     let stack = Stack::start(Ports::default(), Tuning::Benchmarks).await?;
     let drained = drained_rate(&stack, options.events).await?;
     tell(&format!("a backlog is drained at {drained:.0} events a second"));
-    let pipeline = Pipeline::start(&stack).await?;
+    let mut pipeline = Pipeline::start(&stack).await?;
     let mut highest = None;
     for share in SHARES {
         let tried = pipeline.stream(drained * share, TRIED_FOR).await?;
@@ -62,6 +62,7 @@ pub(super) async fn run(options: &Options, tell: Tell<'_>) -> Result<Report> {
     let highest = highest.context("no rate can be held")?;
     let half = pipeline.stream(highest.rate() / 2.0, HALF_FOR).await?;
     tell(&format!("half of it: {half}"));
+    pipeline.check().await?;
 
     let measured = |name: &str, unit, goal, value| Measurement::new(name, unit, goal).with(value);
     let mut measurements = vec![
@@ -113,6 +114,8 @@ struct Pipeline<'a> {
     writer: Service,
     head: Head,
     batches: Arc<Batches>,
+    /// Events acknowledged so far.
+    acknowledged: u64,
 }
 
 /// What came of a rate.
@@ -128,23 +131,37 @@ struct Trial {
 impl<'a> Pipeline<'a> {
     async fn start(stack: &'a Stack) -> Result<Self> {
         let environment = Environment::new(stack).await?;
-        let writer = environment.writer().start().await?;
-        let gateway = environment.gateway().start().await?;
+        let (name, partitions) = drain::PARTITIONS;
+        let writer = environment.writer().variable(name, partitions).start().await?;
+        let gateway = environment.gateway().variable(name, partitions).start().await?;
         writer.wait_ready().await?;
         gateway.wait_ready().await?;
         let head = bodies::head(&environment, Encoding::Plain)?;
         let batches = Batches::make(0)?;
-        Ok(Self { stack, environment, gateway, writer, head, batches })
+        Ok(Self { stack, environment, gateway, writer, head, batches, acknowledged: 0 })
+    }
+
+    /// Checks that each event acknowledged is in the tables once, and no other.
+    async fn check(&self) -> Result<()> {
+        let sql = self.environment.sql().await?;
+        let stored: i64 = sql.query_one("SELECT count(*) FROM events", &[]).await?.get(0);
+        let acknowledged = self.acknowledged;
+        ensure!(
+            stored.unsigned_abs() == acknowledged,
+            "{stored} events of {acknowledged} acknowledged"
+        );
+        Ok(())
     }
 
     /// Streams at a rate, and waits until everything is in the tables.
-    async fn stream(&self, events_per_second: f64, time: Duration) -> Result<Trial> {
+    async fn stream(&mut self, events_per_second: f64, time: Duration) -> Result<Trial> {
         let before = Histogram::of(&self.writer.metrics().await?);
         let processes = [("gateway", self.gateway.process()), ("writer", self.writer.process())];
         let meter = Meter::start(self.stack, &processes).await?;
         let address = self.gateway.address();
         let streamed =
             streaming::stream(address, &self.head, &self.batches, events_per_second, time).await?;
+        self.acknowledged += streamed.events;
         self.environment.wait_committed(COMMITTED_WITHIN).await?;
         let usage = meter.read().await?;
         let freshness = Histogram::of(&self.writer.metrics().await?).since(&before);
