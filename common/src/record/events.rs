@@ -146,7 +146,12 @@ impl<'a> EventsRecord<'a> {
     /// # Errors
     /// See [`DecodeError`]; none of them shows content.
     pub fn decode(value: &'a [u8]) -> Result<Self, DecodeError> {
-        let record: Self = serde_json::from_slice(value).map_err(|error| {
+        let parsed = match std::str::from_utf8(value) {
+            // Checked once as a whole, which is faster than text by text.
+            Ok(text) => serde_json::from_str::<Self>(text),
+            Err(_) => serde_json::from_slice(value),
+        };
+        let record = parsed.map_err(|error| {
             if error.is_data() {
                 DecodeError::WrongShape(error)
             } else {

@@ -10,8 +10,9 @@ use crate::options::RunOptions;
 const SESSION_TIMEOUT_MS: &str = "10000";
 
 /// How often a member says that it lives, in milliseconds, and hears that its group rebalances:
-/// until all have heard, those that join get nothing. Kafka's default is 3 s.
-const HEARTBEAT_INTERVAL_MS: &str = "1000";
+/// until all have heard, those that join get nothing. Kafka's default is 3 s. (The client looks
+/// whether one is due whenever it has something to do, and else once a second.)
+const HEARTBEAT_INTERVAL_MS: &str = "300";
 
 /// A full fetch queue looks again after this many milliseconds; Kafka's default is a second.
 const FETCH_QUEUE_BACKOFF_MS: &str = "10";
@@ -20,6 +21,12 @@ const FETCH_QUEUE_BACKOFF_MS: &str = "10";
 /// client then holds the tenfold, beyond what it may fetch ahead. A larger record comes whole
 /// nevertheless, alone.
 const FETCH_BYTES: &str = "524288";
+
+/// A broker answers a fetch once it has so much, or after so many milliseconds. Kafka's default is
+/// one byte: while the fleet streams, each record or two would cost an answer of its own, which is
+/// most of what Kafka and a lane then have to do.
+const FETCH_AT_LEAST_BYTES: &str = "65536";
+const FETCH_WAIT_MS: &str = "20";
 
 /// How long a broker may leave a request unanswered, in milliseconds, before the client takes the
 /// connection for dead. Kafka's default of 60 s is how long a lane would wait for a broker whose
@@ -47,6 +54,8 @@ pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Re
         ("queued.max.messages.kbytes", (options.fetch_ahead_bytes / 1024).to_string()),
         ("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_owned()),
         ("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS.to_owned()),
+        ("fetch.min.bytes", FETCH_AT_LEAST_BYTES.to_owned()),
+        ("fetch.wait.max.ms", FETCH_WAIT_MS.to_owned()),
         ("fetch.max.bytes", FETCH_BYTES.to_owned()),
         ("fetch.message.max.bytes", FETCH_BYTES.to_owned()),
         // Of what is sent, which is nothing; the client wants it to be no more than it may fetch.

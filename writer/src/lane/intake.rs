@@ -20,7 +20,10 @@ impl Lane {
             return Duration::from_millis(5);
         }
         let limits = self.parts.options.batch_limits();
-        self.building.due_in(&limits, Instant::now()).map_or(ROUND, |due_in| due_in.min(ROUND))
+        let due_in = self.building.due_in(&limits, Instant::now()).unwrap_or(ROUND);
+        // Kafka's client waits for whole milliseconds, and spins through what is left of one.
+        let milliseconds = due_in.min(ROUND).as_micros().div_ceil(1_000);
+        Duration::from_millis(u64::try_from(milliseconds).unwrap_or_default())
     }
 
     /// Takes one record, if there is one.

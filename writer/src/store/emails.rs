@@ -19,11 +19,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::schema::users;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Text};
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::of_array::OfArray;
 use crate::merge::UserState;
 
 /// Keeps the locks on users apart from those on addresses.
@@ -120,11 +121,8 @@ impl ClaimChanges {
         }
         let derived: Vec<&String> = addresses.derived.iter().collect();
         // First everyone lets go, then the owners take: the unique index is checked row by row.
-        for statement in [RELEASE, ASSIGN] {
-            diesel::sql_query(statement)
-                .bind::<Array<Text>, _>(&derived)
-                .execute(connection)
-                .await?;
+        for text in [RELEASE, ASSIGN] {
+            OfArray::<Text, _>::new(text, &derived).execute(connection).await?;
         }
         let written = self.0.keys().filter(|user_id| !addresses.given_to(user_id));
         let conflicts: i64 = users::table
@@ -146,23 +144,25 @@ impl Addresses {
 }
 
 /// Takes addresses from users that no longer own them.
-const RELEASE: &str = r#"
-    UPDATE users SET email = NULL
-    WHERE email = ANY($1) AND user_id NOT IN (
-        SELECT DISTINCT ON (email_claim) user_id FROM users AS claimant
-        WHERE email_claim = users.email
-        ORDER BY email_claim, created_at, user_id)
-"#;
+const RELEASE: [&str; 2] = [
+    "UPDATE users SET email = NULL WHERE email = ANY(",
+    ") AND user_id NOT IN ( \
+        SELECT DISTINCT ON (email_claim) user_id FROM users AS claimant \
+        WHERE email_claim = users.email \
+        ORDER BY email_claim, created_at, user_id)",
+];
 
 /// Gives addresses to their owners.
-const ASSIGN: &str = r#"
-    UPDATE users SET email = owner.email_claim
-    FROM (
-        SELECT DISTINCT ON (email_claim) email_claim, user_id FROM users
-        WHERE email_claim = ANY($1)
-        ORDER BY email_claim, created_at, user_id) AS owner
-    WHERE users.user_id = owner.user_id AND users.email IS DISTINCT FROM owner.email_claim
-"#;
+const ASSIGN: [&str; 2] = [
+    "UPDATE users SET email = owner.email_claim FROM ( \
+        SELECT DISTINCT ON (email_claim) email_claim, user_id FROM users \
+        WHERE email_claim = ANY(",
+    ") ORDER BY email_claim, created_at, user_id) AS owner \
+     WHERE users.user_id = owner.user_id AND users.email IS DISTINCT FROM owner.email_claim",
+];
+
+/// Takes advisory locks in the order given.
+const LOCK: [&str; 2] = ["SELECT pg_advisory_xact_lock(key) FROM UNNEST(", ") AS key"];
 
 async fn take_locks(
     connection: &mut AsyncPgConnection,
@@ -171,11 +171,7 @@ async fn take_locks(
     let mut keys: Vec<i64> = keys.collect();
     keys.sort_unstable();
     keys.dedup();
-    diesel::sql_query("SELECT pg_advisory_xact_lock(key) FROM UNNEST($1) AS key")
-        .bind::<Array<BigInt>, _>(keys)
-        .execute(connection)
-        .await
-        .map(drop)
+    OfArray::<BigInt, _>::new(LOCK, &keys).execute(connection).await.map(drop)
 }
 
 fn lock_key(space: &[u8], name: &[u8]) -> i64 {

@@ -2,14 +2,16 @@
 //!
 //! [`plan`] decides what the rows should become, without I/O; [`known`] remembers what is stored,
 //! so that a batch touches only what is new; [`statements`] are the upserts, and carry rows in
-//! [`portions`]; [`emails`] derives `users.email`; [`insertion`] chooses how events are inserted,
-//! and [`foreign_keys`] makes sure of their parents; [`partitions`] makes months. [`Store::write`]
-//! puts them together and is the one seam through which rows reach Postgres.
+//! [`portions`]; [`emails`] derives `users.email`, by statements [`of_array`]; [`insertion`] chooses
+//! how events are inserted, and [`foreign_keys`] makes sure of their parents; [`partitions`] makes
+//! months. [`Store::write`] puts them together and is the one seam through which rows reach
+//! Postgres.
 
 mod emails;
 pub mod foreign_keys;
 pub mod insertion;
 mod known;
+mod of_array;
 mod partitions;
 pub mod plan;
 mod portions;

@@ -88,8 +88,8 @@ impl<'a> Plan<'a> {
         }
         plan.all_events = plan.events.len() as u64;
         // The sort is stable: of two events under one id the first stays, as it would across
-        // batches.
-        plan.events.sort_by_key(|event| event.event_id);
+        // batches. And it moves ids, not events, until their places are known.
+        plan.events.sort_by_cached_key(|event| event.event_id);
         plan.events.dedup_by_key(|event| event.event_id);
         plan
     }
