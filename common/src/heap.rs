@@ -3,7 +3,7 @@
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntGaugeVec, Opts, Registry};
+use prometheus::{IntGaugeVec, Registry};
 use tikv_jemalloc_ctl::{epoch, stats};
 
 /// One figure that jemalloc keeps.
@@ -18,19 +18,21 @@ const STATES: [(&str, Read); 4] = [
     ("retained", stats::retained::read),
 ];
 
+crate::metrics! {
+    /// What the allocator holds.
+    pub struct HeapMetrics {
+        /// What the allocator holds: allocated by the program, in active pages, resident in memory, retained as address space only.
+        bytes: IntGaugeVec = "tapedeck_heap_bytes", labels ["state"];
+    }
+}
+
 /// Exports what jemalloc holds. Only for processes whose global allocator it is.
 ///
 /// # Errors
 /// When the name is taken.
 pub fn register(registry: &Registry) -> prometheus::Result<()> {
-    let bytes = IntGaugeVec::new(
-        Opts::new(
-            "tapedeck_heap_bytes",
-            "What the allocator holds: allocated by the program, in active pages, resident in \
-             memory, retained as address space only.",
-        ),
-        &["state"],
-    )?;
+    // Of a registry of its own, and taken over at each scrape.
+    let HeapMetrics { bytes } = HeapMetrics::register(&Registry::new())?;
     registry.register(Box::new(Heap { bytes }))
 }
 

@@ -20,6 +20,8 @@ const RECONNECT_BACKOFF_MAX_MS: &str = "2000";
 #[derive(Clone, Debug, Args)]
 pub struct KafkaOptions {
     /// Brokers to begin with, `host:port`, comma separated.
+    ///
+    /// Name two or three of a cluster's brokers, so that one may be away at a start.
     #[arg(
         long = "kafka-brokers",
         env = "TAPEDECK_KAFKA_BROKERS",
@@ -29,6 +31,9 @@ pub struct KafkaOptions {
 
     /// Any librdkafka property, `name=value`; may be repeated, and in the environment hold one a
     /// line. Set last, so it wins.
+    ///
+    /// Use it for what has no option here: SASL, TLS, buffers. A property that contradicts the
+    /// services' own guarantees (acks, idempotence, offsets) breaks them.
     #[arg(
         long = "kafka-property",
         env = "TAPEDECK_KAFKA_PROPERTIES",
@@ -38,6 +43,8 @@ pub struct KafkaOptions {
     pub properties: Vec<String>,
 
     /// A file with librdkafka properties, one `name=value` a line: the place for passwords.
+    ///
+    /// Use it wherever a password is among them; what is also given as an option wins.
     #[arg(long = "kafka-properties-file", env = "TAPEDECK_KAFKA_PROPERTIES_FILE")]
     pub properties_file: Option<PathBuf>,
 }

@@ -22,10 +22,16 @@ const BATCH_FRAMING_BYTES: usize = 1024;
 pub struct SizeLimits {
     /// Largest Kafka record, with key and headers, in bytes. Producers, topics and consumers all
     /// follow from it.
+    ///
+    /// Change it for all services at once, and with it the topics' `max.message.bytes` and the
+    /// brokers' `replica.fetch.max.bytes`.
     #[arg(long, env = "TAPEDECK_RECORD_LIMIT_BYTES", default_value_t = 10 * MIB)]
     pub record_limit_bytes: usize,
 
     /// Largest page state, decompressed, in bytes.
+    ///
+    /// Change it for gateways and writers alike; a page larger than the writer's limit goes to the
+    /// dead letters.
     #[arg(long, env = "TAPEDECK_PAGE_LIMIT_BYTES", default_value_t = 16 * MIB)]
     pub page_limit_bytes: usize,
 }

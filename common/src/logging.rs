@@ -7,10 +7,14 @@ use tracing_subscriber::EnvFilter;
 #[derive(Clone, Debug, Args)]
 pub struct LogOptions {
     /// Which events to log, in the syntax of tracing's EnvFilter: `info`, `warn,writer=debug`.
+    ///
+    /// Set it to `debug` for one target while looking for a cause.
     #[arg(long, env = "TAPEDECK_LOG", default_value = "info,tokio_postgres=warn", global = true)]
     pub log: EnvFilterText,
 
     /// How to write them.
+    ///
+    /// Use `json` wherever logs are collected by a program.
     #[arg(long, env = "TAPEDECK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
 }

@@ -26,11 +26,35 @@ pub const LATENCY_BUCKETS_SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
+/// How a metric's values are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows, and begins at 0 with its process.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// Counts of observations up to each of its bounds, and their sum.
+    Histogram,
+}
+
+impl Kind {
+    /// The name in Prometheus' text format.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
 /// What is declared of one metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Declaration {
     /// Its full name.
     pub name: &'static str,
+    /// How to read it.
+    pub kind: Kind,
     /// Its HELP text, as the doc comment's lines have it.
     pub help: &'static str,
     /// The names of its labels.
@@ -41,6 +65,9 @@ pub struct Declaration {
 
 /// A kind of metric that can be made from its declaration.
 pub trait FromDeclaration: Sized {
+    /// How it is read.
+    const KIND: Kind;
+
     /// Makes and registers the metric.
     ///
     /// # Errors
@@ -49,8 +76,10 @@ pub trait FromDeclaration: Sized {
 }
 
 macro_rules! from_declaration {
-    ($kind:ty, |$declaration:ident, $help:ident| $make:expr) => {
-        impl FromDeclaration for $kind {
+    ($metric:ty, $kind:ident, |$declaration:ident, $help:ident| $make:expr) => {
+        impl FromDeclaration for $metric {
+            const KIND: Kind = Kind::$kind;
+
             fn register(
                 $declaration: Declaration,
                 registry: &Registry,
@@ -64,19 +93,22 @@ macro_rules! from_declaration {
     };
 }
 
-from_declaration!(IntCounter, |it, help| IntCounter::new(it.name, help));
-from_declaration!(IntGauge, |it, help| IntGauge::new(it.name, help));
-from_declaration!(Gauge, |it, help| Gauge::new(it.name, help));
-from_declaration!(IntCounterVec, |it, help| IntCounterVec::new(
+from_declaration!(IntCounter, Counter, |it, help| IntCounter::new(it.name, help));
+from_declaration!(IntGauge, Gauge, |it, help| IntGauge::new(it.name, help));
+from_declaration!(Gauge, Gauge, |it, help| Gauge::new(it.name, help));
+from_declaration!(IntCounterVec, Counter, |it, help| IntCounterVec::new(
     Opts::new(it.name, help),
     it.labels
 ));
-from_declaration!(IntGaugeVec, |it, help| IntGaugeVec::new(Opts::new(it.name, help), it.labels));
-from_declaration!(GaugeVec, |it, help| GaugeVec::new(Opts::new(it.name, help), it.labels));
-from_declaration!(Histogram, |it, help| Histogram::with_opts(
+from_declaration!(IntGaugeVec, Gauge, |it, help| IntGaugeVec::new(
+    Opts::new(it.name, help),
+    it.labels
+));
+from_declaration!(GaugeVec, Gauge, |it, help| GaugeVec::new(Opts::new(it.name, help), it.labels));
+from_declaration!(Histogram, Histogram, |it, help| Histogram::with_opts(
     HistogramOpts::new(it.name, help).buckets(it.buckets.to_vec())
 ));
-from_declaration!(HistogramVec, |it, help| HistogramVec::new(
+from_declaration!(HistogramVec, Histogram, |it, help| HistogramVec::new(
     HistogramOpts::new(it.name, help).buckets(it.buckets.to_vec()),
     it.labels
 ));
@@ -102,6 +134,13 @@ macro_rules! metrics {
         }
 
         impl $Struct {
+            /// What is declared, in the order of the fields.
+            pub const DECLARATIONS: &[$crate::metrics::Declaration] = &[
+                $( $crate::metrics!(
+                    @declaration $kind $name [$($help),+] [$($($label),+)?] [$($buckets)?]
+                ), )+
+            ];
+
             /// Makes all metrics and registers them.
             ///
             /// # Errors
@@ -111,20 +150,37 @@ macro_rules! metrics {
             ) -> $crate::prometheus::Result<Self> {
                 Ok(Self {
                     $( $field: $crate::metrics::FromDeclaration::register(
-                        $crate::metrics::Declaration {
-                            name: $name,
-                            help: concat!($($help),+),
-                            labels: &[$($($label),+)?],
-                            buckets: $crate::metrics!(@buckets $($buckets)?),
-                        },
+                        $crate::metrics!(
+                            @declaration $kind $name [$($help),+] [$($($label),+)?] [$($buckets)?]
+                        ),
                         registry,
                     )?, )+
                 })
             }
         }
     };
+    (
+        @declaration $kind:ident $name:literal
+        [$($help:literal),+] [$($label:literal),*] [$($buckets:expr)?]
+    ) => {
+        $crate::metrics::Declaration {
+            name: $name,
+            kind: <$crate::prometheus::$kind as $crate::metrics::FromDeclaration>::KIND,
+            help: concat!($($help),+),
+            labels: &[$($label),*],
+            buckets: $crate::metrics!(@buckets $($buckets)?),
+        }
+    };
     (@buckets) => { &[] };
     (@buckets $buckets:expr) => { &$buckets };
+}
+
+crate::metrics! {
+    /// Which build runs.
+    pub struct BuildMetrics {
+        /// Always 1; the labels say which build runs.
+        info: IntGaugeVec = "tapedeck_build_info", labels ["service", "version"];
+    }
 }
 
 /// A registry with what every service exports: the process's own figures and the build.
@@ -135,11 +191,7 @@ pub fn service_registry(service: &str) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let process = prometheus::process_collector::ProcessCollector::for_self();
     registry.register(Box::new(process))?;
-    let build = IntGaugeVec::new(
-        Opts::new("tapedeck_build_info", "Always 1; the labels say which build runs."),
-        &["service", "version"],
-    )?;
-    build.with_label_values(&[service, env!("CARGO_PKG_VERSION")]).set(1);
-    registry.register(Box::new(build))?;
+    let build = BuildMetrics::register(&registry)?;
+    build.info.with_label_values(&[service, env!("CARGO_PKG_VERSION")]).set(1);
     Ok(registry)
 }

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
-use clap::Parser;
 use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser};
 
 /// Exit code for a wrong command line or configuration, as clap has it.
 const EXIT_USAGE: i32 = 2;
@@ -39,11 +39,29 @@ impl Problems {
 pub trait CheckOptions {
     /// Notes every mistake.
     fn check(&self, problems: &mut Problems);
+
+    /// Whether nothing is wanted but to know of mistakes.
+    fn is_check_only(&self) -> bool {
+        false
+    }
 }
 
-/// Reads the command line and environment; on mistakes prints all of them and exits.
+/// What every service can be told besides its own options.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CheckConfig {
+    /// Say whether the configuration is right, every mistake at once, and do nothing else.
+    #[arg(long, global = true)]
+    pub check_config: bool,
+}
+
+/// Reads the command line and environment; on mistakes prints all of them and exits. Exits as well
+/// when nothing but the check is wanted.
 pub fn parse<C: Parser + CheckOptions>() -> C {
-    match try_parse(std::env::args_os()) {
+    match try_parse::<C>(std::env::args_os()) {
+        Ok(options) if options.is_check_only() => {
+            println!("the configuration is right");
+            std::process::exit(0);
+        }
         Ok(options) => options,
         Err(Refused::Clap(error)) => error.exit(),
         Err(Refused::Problems(problems)) => {

@@ -21,30 +21,48 @@ const MIN_COMPACTION_LAG: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Clone, Debug, Args)]
 pub struct TopicOptions {
     /// Put before each topic's name, so that several Tapedecks can share a cluster.
+    ///
+    /// Set it, the same for all services, where several Tapedecks share a cluster.
     #[arg(long, env = "TAPEDECK_TOPIC_PREFIX", default_value = "")]
     pub topic_prefix: String,
 
     /// Create missing topics at start (else a missing topic is an error).
+    ///
+    /// Set it for trials; in production topics are made by those who look after Kafka, with the
+    /// properties of docs/operations.md.
     #[arg(long, env = "TAPEDECK_CREATE_TOPICS")]
     pub create_topics: bool,
 
     /// Partitions of a topic created here.
+    ///
+    /// Raise it before a topic is made: as many as there will ever be lanes, with room to grow.
+    /// More can be added later, fewer not.
     #[arg(long, env = "TAPEDECK_TOPIC_PARTITIONS", default_value_t = 12)]
     pub topic_partitions: i32,
 
     /// Replicas of a topic created here.
+    ///
+    /// Lower it for a cluster with fewer brokers, where acknowledged records then die with a
+    /// broker.
     #[arg(long, env = "TAPEDECK_TOPIC_REPLICATION", default_value_t = 3)]
     pub topic_replication: i32,
 
     /// Least number of in-sync replicas (Kafka's min.insync.replicas) that topics must ask for.
+    ///
+    /// Lower it only together with the replication; it is what an acknowledgement is worth.
     #[arg(long, env = "TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", default_value_t = 2)]
     pub topic_min_insync_replicas: i32,
 
     /// Hours that events and page states are kept in Kafka.
+    ///
+    /// Raise it to survive a longer outage of Postgres or of the writers; the disks of the brokers
+    /// must hold it.
     #[arg(long, env = "TAPEDECK_TOPIC_RETENTION_HOURS", default_value_t = 7 * 24)]
     pub topic_retention_hours: u64,
 
     /// Hours that dead letters are kept in Kafka: longer than the rest.
+    ///
+    /// Raise it when causes of dead letters take longer to be removed.
     #[arg(long, env = "TAPEDECK_DEAD_LETTER_RETENTION_HOURS", default_value_t = 30 * 24)]
     pub dead_letter_retention_hours: u64,
 }

@@ -29,19 +29,29 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, Args)]
 pub struct BodyOptions {
     /// Largest body as it comes over the wire, in bytes; beyond it 413.
+    ///
+    /// Raise it for recorders that send larger batches; the bytes in flight must have room for the
+    /// largest request.
     #[arg(long, env = "TAPEDECK_WIRE_LIMIT_BYTES", default_value_t = 8 * MIB)]
     pub wire_limit_bytes: usize,
 
     /// Largest body once decompressed, in bytes; beyond it 413.
+    ///
+    /// Lower it to need less memory, raise it for larger batches; the limits of bytes in flight and
+    /// of the producer's queue follow it.
     #[arg(long, env = "TAPEDECK_DECOMPRESSED_LIMIT_BYTES", default_value_t = 32 * MIB)]
     pub decompressed_limit_bytes: usize,
 
     /// Seconds within which the whole body must have arrived; else 408.
+    ///
+    /// Raise it for recorders on slow lines with large batches.
     #[arg(long, env = "TAPEDECK_REQUEST_TIMEOUT_SECONDS", default_value_t = 30)]
     pub request_timeout_seconds: u64,
 
     /// Seconds without a byte of the body after which it is given up with 408; and after which a
     /// connection is given up whose client takes nothing of an answer.
+    ///
+    /// Lower it to let go of clients that hold connections without sending.
     #[arg(long, env = "TAPEDECK_REQUEST_GAP_SECONDS", default_value_t = 10)]
     pub request_gap_seconds: u64,
 }

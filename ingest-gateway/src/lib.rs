@@ -34,4 +34,5 @@ pub mod rate_limit;
 pub mod routes;
 pub mod serve;
 pub mod server;
+pub mod tls;
 pub mod trace_context;

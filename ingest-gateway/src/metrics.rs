@@ -5,6 +5,7 @@ use prometheus::Registry;
 
 use crate::prepare::Prepared;
 use crate::problem::Kind;
+use crate::tls;
 
 common::metrics! {
     /// The gateway's metrics, all of them registered at once.
@@ -59,6 +60,10 @@ common::metrics! {
         connections: IntGauge = "tapedeck_gateway_connections";
         /// Connections that may be open on the public port.
         connections_limit: IntGauge = "tapedeck_gateway_connections_limit";
+        /// Seconds until the public port and a client were agreed on TLS or were not, by outcome.
+        tls_handshake_seconds: HistogramVec = "tapedeck_gateway_tls_handshake_seconds", labels ["outcome"], buckets LATENCY_BUCKETS_SECONDS;
+        /// Times that certificate or key could not be read again; those before stay in use.
+        tls_reload_failures: IntCounter = "tapedeck_gateway_tls_reload_failures_total";
         /// Keys in the file that was last read.
         keys: IntGauge = "tapedeck_gateway_keys";
         /// Times that the keys file could not be read again; the keys read before stay valid.
@@ -102,6 +107,9 @@ impl GatewayMetrics {
         }
         for outcome in [ACKNOWLEDGED, FAILED] {
             metrics.produce_seconds.with_label_values(&[outcome]);
+        }
+        for outcome in [tls::AGREED, tls::FAILED] {
+            metrics.tls_handshake_seconds.with_label_values(&[outcome]);
         }
         Ok(metrics)
     }

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use common::kafka::KafkaOptions;
 use common::limits::{MIB, SizeLimits};
 use common::logging::LogOptions;
-use common::options::{CheckOptions, Problems};
+use common::options::{CheckConfig, CheckOptions, Problems};
 use common::topics::TopicOptions;
 
 use crate::body::BodyOptions;
@@ -17,6 +17,7 @@ use crate::keys::store::KeyOptions;
 use crate::pages::PageMemoryOptions;
 use crate::publish::ProducerOptions;
 use crate::rate_limit::RateLimitOptions;
+use crate::tls::TlsOptions;
 
 /// Takes what session recorders capture, over HTTP, and lands it in Kafka.
 #[derive(Clone, Debug, Parser)]
@@ -25,6 +26,10 @@ pub struct GatewayOptions {
     /// Logs.
     #[command(flatten)]
     pub log: LogOptions,
+
+    /// Whether only to check.
+    #[command(flatten)]
+    pub check_config: CheckConfig,
 
     /// What to do.
     #[command(subcommand)]
@@ -44,16 +49,25 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct ServeOptions {
     /// Address of the recorder API.
+    ///
+    /// Change it to serve on one interface only, or on another port.
     #[arg(long, env = "TAPEDECK_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
 
-    /// Address of metrics and probes.
+    /// Address of the admin port: /metrics, /livez, /readyz.
+    ///
+    /// Change it to keep metrics and probes on an inner interface: whoever reaches this port can
+    /// read both, without a key.
     #[arg(long, env = "TAPEDECK_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
 
     /// Connections.
     #[command(flatten)]
     pub connections: ConnectionOptions,
+
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsOptions,
 
     /// Requests.
     #[command(flatten)]
@@ -104,12 +118,18 @@ pub struct ServeOptions {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct ConnectionOptions {
     /// Connections at a time; more wait to be accepted. The limit of open files must be higher.
+    ///
+    /// Raise it, and the limit of open files, when `tapedeck_gateway_connections` comes near; an
+    /// idle connection takes some kilobytes.
     #[arg(long, env = "TAPEDECK_CONNECTIONS_LIMIT", default_value_t = 10_000)]
     pub connections_limit: usize,
 
     /// Seconds after which a connection without a complete request head is closed, idle ones
     /// too. Just above the minute for which common load balancers keep theirs: who closes first
     /// must be the one who sends.
+    ///
+    /// Raise it above the idle time-out of the load balancer in front, else some requests meet a
+    /// connection that is just being closed.
     #[arg(long, env = "TAPEDECK_IDLE_TIMEOUT_SECONDS", default_value_t = 65)]
     pub idle_timeout_seconds: u64,
 }
@@ -118,14 +138,22 @@ pub struct ConnectionOptions {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct RequestOptions {
     /// Bytes that all requests in flight may hold, bodies and records; beyond them 503.
+    ///
+    /// Raise it where memory allows when recorders get 503 for `too_many_bytes_in_flight` although
+    /// Kafka keeps up.
     #[arg(long, env = "TAPEDECK_IN_FLIGHT_LIMIT_BYTES", default_value_t = 80 * MIB)]
     pub in_flight_limit_bytes: usize,
 
     /// Lines (not blank) of an NDJSON request.
+    ///
+    /// Raise it for senders that collect many replays in a request; a request is worked on as a
+    /// whole.
     #[arg(long, env = "TAPEDECK_LINES_LIMIT", default_value_t = 1_000)]
     pub lines_limit: usize,
 
     /// Hashes that may be asked about at a time.
+    ///
+    /// Raise it for senders that ask about more pages at a time.
     #[arg(long, env = "TAPEDECK_HASHES_LIMIT", default_value_t = 1_000)]
     pub hashes_limit: usize,
 }
@@ -135,10 +163,16 @@ pub struct RequestOptions {
 pub struct DrainOptions {
     /// Seconds between becoming unready and closing the listener, in which load balancers stop
     /// to send; requests are served as ever.
+    ///
+    /// Set it to what the load balancer needs to notice that the gateway is not ready, when it is
+    /// told by probes alone.
     #[arg(long, env = "TAPEDECK_DRAIN_DELAY_SECONDS", default_value_t = 0)]
     pub drain_delay_seconds: u64,
 
     /// Seconds from closing the listener within which requests in flight finish.
+    ///
+    /// Raise it together with the time that the orchestrator leaves between SIGTERM and SIGKILL,
+    /// which must be longer; it must be longer than the delivery time-out.
     #[arg(long, env = "TAPEDECK_DRAIN_TIMEOUT_SECONDS", default_value_t = 25)]
     pub drain_timeout_seconds: u64,
 }
@@ -162,6 +196,10 @@ impl CheckOptions for GatewayOptions {
             Command::Keys(_) => {}
         }
     }
+
+    fn is_check_only(&self) -> bool {
+        self.check_config.check_config
+    }
 }
 
 impl CheckOptions for ServeOptions {
@@ -169,6 +207,7 @@ impl CheckOptions for ServeOptions {
         self.rules.check(problems);
         self.limits.check(problems);
         self.keys.check(problems);
+        self.tls.check(problems);
         self.page_memory.check(problems);
         self.kafka.check(problems);
         self.topics.check(problems);

@@ -14,11 +14,17 @@ use moka::sync::Cache;
 #[derive(Clone, Copy, Debug, Args)]
 pub struct PageMemoryOptions {
     /// Pages remembered at most; the least recently used go first. Each takes about 200 bytes.
+    ///
+    /// Raise it when `tapedeck_gateway_page_memory_entries` is at the limit and pages are asked for
+    /// again; lower it to save memory.
     #[arg(long, env = "TAPEDECK_PAGE_MEMORY_ENTRIES", default_value_t = 500_000)]
     pub page_memory_entries: u64,
 
     /// Seconds after the acknowledgement at which a page is forgotten, so that what was lost
     /// downstream is asked for again.
+    ///
+    /// Lower it to have pages that were lost downstream sent again sooner, at the price of more
+    /// uploads.
     #[arg(long, env = "TAPEDECK_PAGE_MEMORY_SECONDS", default_value_t = 3_600)]
     pub page_memory_seconds: u64,
 }

@@ -35,10 +35,16 @@ const REPORT_GRACE: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug, Args)]
 pub struct ProducerOptions {
     /// Seconds within which Kafka has to acknowledge a record; then the request gets 503.
+    ///
+    /// Raise it when Kafka's leaders change more slowly than this and recorders should wait rather
+    /// than come back.
     #[arg(long, env = "TAPEDECK_DELIVERY_TIMEOUT_SECONDS", default_value_t = 10)]
     pub delivery_timeout_seconds: u64,
 
     /// Bytes of records that may wait for Kafka; beyond them requests get 503.
+    ///
+    /// Raise it where memory allows when recorders get 503 for `queue_full` while Kafka is slow for
+    /// moments.
     #[arg(long, env = "TAPEDECK_PRODUCER_QUEUE_LIMIT_BYTES", default_value_t = 48 * MIB)]
     pub producer_queue_limit_bytes: usize,
 }

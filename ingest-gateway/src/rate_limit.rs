@@ -14,10 +14,15 @@ use crate::problem::{Kind, Problem};
 pub struct RateLimitOptions {
     /// Requests a second of each key, in the long run (without it: as many as there are). All
     /// requests without a key share one such limit.
+    ///
+    /// Set it so that one site's recorders cannot take the room of the others. Each gateway counts
+    /// for itself.
     #[arg(long, env = "TAPEDECK_RATE_LIMIT_PER_SECOND")]
     pub rate_limit_per_second: Option<NonZeroU32>,
 
     /// Requests that each key may send at once; by default what it may send in a second.
+    ///
+    /// Raise it when recorders behind one key wake up together, as at the beginning of an hour.
     #[arg(long, env = "TAPEDECK_RATE_LIMIT_BURST", requires = "rate_limit_per_second")]
     pub rate_limit_burst: Option<NonZeroU32>,
 }

@@ -27,7 +27,9 @@ use crate::options::{DrainOptions, ServeOptions};
 use crate::pages::PageMemory;
 use crate::processor::Processor;
 use crate::publish::Publisher;
-use crate::{routes, server};
+use crate::server::PublicListener;
+use crate::tls::Tls;
+use crate::{routes, server, tls};
 
 /// The ports that the service listens on.
 #[derive(Debug)]
@@ -79,11 +81,17 @@ pub async fn run(
     let admin = admin::serve(listeners.admin, registry, admin_health, ended.clone());
     let mut admin = tokio::spawn(admin);
     let mut background = spawn_background(&gateway, keys_watch, health);
+    let tls = Tls::open(&options.tls, &gateway.metrics)?;
+    if let Some(tls) = &tls {
+        let every = Duration::from_secs(options.tls.tls_reload_seconds);
+        background.spawn(tls::reload_on_change(Arc::clone(tls), every, gateway.metrics.clone()));
+    }
     let serving = Arc::clone(&gateway);
     let mut server = tokio::spawn(async move {
         let (router, close) = (routes::router(Arc::clone(&serving)), serving.draining.clone());
         let (connections, gap) = (options.connections, options.body.gap());
-        server::serve(listeners.public, router, connections, gap, &serving.metrics, close).await;
+        let listener = PublicListener { listener: listeners.public, tls };
+        server::serve(listener, router, connections, gap, &serving.metrics, close).await;
     });
 
     let until_stopped = async {

@@ -1,8 +1,10 @@
 //! The public port's connections.
 //!
-//! HTTP/1.1 only: browsers speak HTTP/2 over TLS alone, and what ends TLS in front of the gateway
-//! speaks 1.1 to it.
+//! HTTP/1.1 only: what ends TLS in front of the gateway speaks 1.1 to it, and recorders send too
+//! few requests at a time to gain from more.
 
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +14,11 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use prometheus::IntGauge;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +27,7 @@ use tower::{Service, ServiceExt};
 use crate::body::discard_unread;
 use crate::metrics::{GatewayMetrics, gauge_value};
 use crate::options::ConnectionOptions;
+use crate::tls::Tls;
 
 /// What a connection may buffer of what it reads: the longest head of a request, and how much of
 /// a body is read at a time. (hyper's own 400 KiB would be 4 GB for 10,000 connections.)
@@ -33,17 +37,26 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// left, which only time can bring back.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
+/// The public port.
+pub struct PublicListener {
+    /// Where connections come in.
+    pub listener: TcpListener,
+    /// How TLS is spoken on them, if it is.
+    pub tls: Option<Arc<Tls>>,
+}
+
 /// Serves connections until `stop`; then takes no more and returns once those there are have
 /// ended, each after the request that is in flight on it. A client that takes nothing of an answer
 /// for `unread_timeout` loses its connection.
 pub async fn serve(
-    listener: TcpListener,
+    public: PublicListener,
     router: Router,
     options: ConnectionOptions,
     unread_timeout: Duration,
     metrics: &GatewayMetrics,
     stop: CancellationToken,
 ) {
+    let PublicListener { listener, tls } = public;
     metrics.connections_limit.set(gauge_value(options.connections_limit));
     let permits = Arc::new(Semaphore::new(options.connections_limit));
     let connections = GracefulShutdown::new();
@@ -52,11 +65,18 @@ pub async fn serve(
         let service =
             router.clone().map_request(|request: Request<Incoming>| discard_unread(request));
         set_socket_options(&stream, unread_timeout);
-        let connection = connect(stream, service, idle_timeout, &connections);
         let open = OpenConnection::count(permit, &metrics.connections);
+        let (tls, watcher) = (tls.clone(), connections.watcher());
         tokio::spawn(async move {
+            let ended = match tls {
+                None => connect(stream, service, idle_timeout, watcher).await,
+                // Apart, so that connections without TLS do not take the room that one with it needs.
+                Some(tls) => {
+                    Box::pin(connect_tls(tls, stream, service, idle_timeout, watcher)).await
+                }
+            };
             // An error here is the client's: gone, too slow, or not speaking HTTP.
-            if let Err(error) = connection.await {
+            if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended");
             }
             drop(open);
@@ -100,20 +120,16 @@ fn set_socket_options(stream: &TcpStream, unread_timeout: Duration) {
     }
 }
 
-fn connect<S>(
-    stream: TcpStream,
+/// Serves a connection's requests to its end.
+async fn connect<I, S>(
+    stream: I,
     service: S,
     idle_timeout: Duration,
-    connections: &GracefulShutdown,
-) -> impl Future<Output = hyper::Result<()>> + use<S>
+    watcher: Watcher,
+) -> io::Result<()>
 where
-    S: Service<
-            Request<Incoming>,
-            Response = http::Response<Body>,
-            Error = std::convert::Infallible,
-        > + Clone
-        + Send
-        + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Answers,
     S::Future: Send,
 {
     let connection = http1::Builder::new()
@@ -121,7 +137,40 @@ where
         .header_read_timeout(idle_timeout)
         .max_buf_size(READ_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    connections.watch(connection)
+    watcher.watch(connection).await.map_err(io::Error::other)
+}
+
+/// Agrees on TLS first.
+async fn connect_tls<S>(
+    tls: Arc<Tls>,
+    stream: TcpStream,
+    service: S,
+    idle_timeout: Duration,
+    watcher: Watcher,
+) -> io::Result<()>
+where
+    S: Answers,
+    S::Future: Send,
+{
+    let stream = tls.accept(stream).await?;
+    connect(stream, service, idle_timeout, watcher).await
+}
+
+/// What answers requests.
+trait Answers:
+    Service<Request<Incoming>, Response = http::Response<Body>, Error = Infallible>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: Service<Request<Incoming>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static
+{
 }
 
 /// Counts a connection for as long as it is open.

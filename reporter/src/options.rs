@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::database::DatabaseOptions;
 use common::logging::LogOptions;
-use common::options::{CheckOptions, Problems};
+use common::options::{CheckConfig, CheckOptions, Problems};
 
 use crate::month::Month;
 
@@ -20,6 +20,9 @@ pub struct ReporterOptions {
     /// What is logged.
     #[command(flatten)]
     pub log: LogOptions,
+    /// Whether only to check.
+    #[command(flatten)]
+    pub check_config: CheckConfig,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -49,18 +52,27 @@ pub struct ServeOptions {
     pub limits: RollupLimits,
 
     /// Address of the admin port: /metrics, /livez, /readyz.
+    ///
+    /// Change it to keep metrics and probes on an inner interface: whoever reaches this port can
+    /// read both, without a key.
     #[arg(long, env = "TAPEDECK_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
 
     /// Seconds between roll-ups of the window (less up to a tenth, at random).
+    ///
+    /// Raise it where reports may be older; a roll-up of the window takes a second or less.
     #[arg(long, env = "TAPEDECK_REPORTER_INTERVAL_SECONDS", default_value_t = 60)]
     pub interval_seconds: u32,
 
     /// Months before the current one that are counted every time, for what arrives late.
+    ///
+    /// Raise it when recorders deliver events later than this.
     #[arg(long, env = "TAPEDECK_REPORTER_WINDOW_MONTHS", default_value_t = 3)]
     pub window_months: u32,
 
     /// Seconds between recounts of all months, for what arrives later than the window.
+    ///
+    /// Lower it when more arrives later than the window and reports must not wait a week for it.
     #[arg(long, env = "TAPEDECK_REPORTER_FULL_INTERVAL_SECONDS", default_value_t = 7 * 24 * 3_600)]
     pub full_interval_seconds: u32,
 }
@@ -69,6 +81,8 @@ pub struct ServeOptions {
 #[derive(Clone, Debug, Args)]
 pub struct RollupLimits {
     /// Seconds that one roll-up may take, and any statement of it.
+    ///
+    /// Raise it when a full recount of a long history takes longer on your Postgres.
     #[arg(long, env = "TAPEDECK_REPORTER_ROLLUP_TIMEOUT_SECONDS", default_value_t = 1_800)]
     pub rollup_timeout_seconds: u32,
 }
@@ -163,6 +177,10 @@ impl CheckOptions for ReporterOptions {
                 }
             }
         }
+    }
+
+    fn is_check_only(&self) -> bool {
+        self.check_config.check_config
     }
 }
 

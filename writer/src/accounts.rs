@@ -5,9 +5,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntGauge, Registry};
 
 /// What became of the events of one batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,65 +78,56 @@ impl Accounts {
     }
 }
 
-/// The accounts as Prometheus sees them.
+common::metrics! {
+    /// The accounts as Prometheus sees them: at any scrape, consumed is the sum of the others.
+    pub struct AccountMetrics {
+        /// Events in readable records taken from Kafka.
+        consumed: IntCounter = "tapedeck_writer_events_consumed_total";
+        /// Events that became new rows.
+        written: IntCounter = "tapedeck_writer_events_written_total";
+        /// Events whose id was stored before.
+        duplicate: IntCounter = "tapedeck_writer_events_duplicate_total";
+        /// Events that Postgres refused and that went to the dead letters.
+        dead_lettered: IntCounter = "tapedeck_writer_events_dead_lettered_total";
+        /// Events given up unwritten because their partition was lost or a deadline passed; they are consumed again, here or elsewhere.
+        returned: IntCounter = "tapedeck_writer_events_returned_total";
+        /// Events consumed that are neither written nor duplicate, dead-lettered or returned.
+        in_flight: IntGauge = "tapedeck_writer_events_in_flight";
+    }
+}
+
+/// Takes the accounts over when it is scraped.
 struct Exported {
     accounts: Accounts,
     /// Held while the figures are taken over: two scrapes at once would mix theirs.
     scrape: Mutex<()>,
-    consumed: IntCounter,
-    written: IntCounter,
-    duplicate: IntCounter,
-    dead_lettered: IntCounter,
-    returned: IntCounter,
-    in_flight: IntGauge,
+    metrics: AccountMetrics,
 }
 
 impl Exported {
     fn new(accounts: Accounts) -> prometheus::Result<Self> {
-        let counter = |what: &str, help: &str| {
-            IntCounter::new(format!("tapedeck_writer_events_{what}_total"), help)
-        };
-        Ok(Self {
-            accounts,
-            scrape: Mutex::default(),
-            consumed: counter("consumed", "Events in readable records taken from Kafka.")?,
-            written: counter("written", "Events that became new rows.")?,
-            duplicate: counter("duplicate", "Events whose id was stored before.")?,
-            dead_lettered: counter(
-                "dead_lettered",
-                "Events that Postgres refused and that went to the dead letters.",
-            )?,
-            returned: counter(
-                "returned",
-                "Events given up unwritten because their partition was lost or a deadline passed; \
-                 they are consumed again, here or elsewhere.",
-            )?,
-            in_flight: IntGauge::new(
-                "tapedeck_writer_events_in_flight",
-                "Events consumed that are neither written nor duplicate, dead-lettered or returned.",
-            )?,
-        })
+        let metrics = AccountMetrics::register(&Registry::new())?;
+        Ok(Self { accounts, scrape: Mutex::default(), metrics })
     }
 }
 
 impl Collector for Exported {
     fn desc(&self) -> Vec<&Desc> {
-        let counters =
-            [&self.consumed, &self.written, &self.duplicate, &self.dead_lettered, &self.returned];
-        let mut descriptions: Vec<_> = counters.iter().flat_map(|it| it.desc()).collect();
-        descriptions.extend(self.in_flight.desc());
-        descriptions
+        let AccountMetrics { consumed, written, duplicate, dead_lettered, returned, in_flight } =
+            &self.metrics;
+        let counters = [consumed, written, duplicate, dead_lettered, returned];
+        counters.iter().flat_map(|it| it.desc()).chain(in_flight.desc()).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         let _scrape = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = self.accounts.read();
+        let (counts, metrics) = (self.accounts.read(), &self.metrics);
         let pairs = [
-            (&self.consumed, counts.consumed),
-            (&self.written, counts.settled.written),
-            (&self.duplicate, counts.settled.duplicate),
-            (&self.dead_lettered, counts.settled.dead_lettered),
-            (&self.returned, counts.returned),
+            (&metrics.consumed, counts.consumed),
+            (&metrics.written, counts.settled.written),
+            (&metrics.duplicate, counts.settled.duplicate),
+            (&metrics.dead_lettered, counts.settled.dead_lettered),
+            (&metrics.returned, counts.returned),
         ];
         let mut families = Vec::with_capacity(pairs.len() + 1);
         for (counter, value) in pairs {
@@ -144,8 +135,8 @@ impl Collector for Exported {
             counter.inc_by(value);
             families.extend(counter.collect());
         }
-        self.in_flight.set(i64::try_from(counts.in_flight()).unwrap_or(i64::MAX));
-        families.extend(self.in_flight.collect());
+        metrics.in_flight.set(i64::try_from(counts.in_flight()).unwrap_or(i64::MAX));
+        families.extend(metrics.in_flight.collect());
         families
     }
 }

@@ -9,7 +9,7 @@ use common::database::DatabaseOptions;
 use common::kafka::KafkaOptions;
 use common::limits::{MIB, SizeLimits};
 use common::logging::LogOptions;
-use common::options::{CheckOptions, Problems};
+use common::options::{CheckConfig, CheckOptions, Problems};
 use common::topics::TopicOptions;
 
 use crate::batch::BatchLimits;
@@ -24,6 +24,9 @@ pub struct Cli {
     /// What to log, and how.
     #[command(flatten)]
     pub logging: LogOptions,
+    /// Whether only to check.
+    #[command(flatten)]
+    pub check_config: CheckConfig,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -64,59 +67,108 @@ pub struct RunOptions {
     pub database: DatabaseOptions,
 
     /// Address of the admin port: /metrics, /livez, /readyz.
+    ///
+    /// Change it to keep metrics and probes on an inner interface: whoever reaches this port can
+    /// read both, without a key.
     #[arg(long, env = "TAPEDECK_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     pub admin_listen: SocketAddr,
 
     /// The consumer group. Lanes and writers of one group share the partitions.
+    ///
+    /// Change it to read everything that Kafka keeps once more, beside or instead of the usual
+    /// group: what is stored already counts as duplicate.
     #[arg(long, env = "TAPEDECK_CONSUMER_GROUP", default_value = "tapedeck-writer")]
     pub consumer_group: String,
 
+    /// A name that this writer keeps over restarts, as a pod of a StatefulSet does (Kafka's
+    /// group.instance.id, to which each lane adds its number). No two writers may have one at a
+    /// time.
+    ///
+    /// Set it so that a restart moves no partition: those of a writer that stops wait for it for
+    /// as long as its session lasts (10 s; session.timeout.ms among the Kafka properties). A
+    /// writer that is taken away for good is missed for as long.
+    #[arg(long, env = "TAPEDECK_GROUP_INSTANCE_ID")]
+    pub group_instance_id: Option<String>,
+
     /// Lanes for events: consumers in this process, each with a connection to Postgres.
+    ///
+    /// Raise it while Postgres has cores to spare and the lag grows; more lanes than partitions,
+    /// over all writers, stand idle.
     #[arg(long, env = "TAPEDECK_LANES", default_value_t = 2)]
     pub lanes: usize,
 
     /// Lanes for page states.
+    ///
+    /// Raise it when the page states topic lags behind: a lane takes some thousand pages of 100 kB
+    /// a second.
     #[arg(long, env = "TAPEDECK_PAGE_LANES", default_value_t = 1)]
     pub page_lanes: usize,
 
     /// A batch closes at so many rows (an event is a row, and so is a record).
+    ///
+    /// Lower it when single transactions take too long, as with triggers of your own on the tables.
     #[arg(long, env = "TAPEDECK_BATCH_ROWS", default_value_t = 10_000)]
     pub batch_rows: usize,
 
     /// A batch closes at so many bytes. A lane holds two batches.
+    ///
+    /// Lower it to need less memory; raise it for records of several megabytes.
     #[arg(long, env = "TAPEDECK_BATCH_BYTES", default_value_t = 4 * MIB)]
     pub batch_bytes: usize,
 
     /// A batch closes this many milliseconds after its first record.
+    ///
+    /// Raise it to spend less of Postgres and Kafka on a thin stream, lower it to have events
+    /// queryable sooner.
     #[arg(long, env = "TAPEDECK_BATCH_AGE_MS", default_value_t = 100)]
     pub batch_age_ms: u64,
 
     /// Users, replays and page states each that a lane remembers as stored.
+    ///
+    /// Raise it when more sessions than this are active in a lane's partitions at a time: what is
+    /// forgotten is read again from Postgres.
     #[arg(long, env = "TAPEDECK_KNOWN_ROWS", default_value = "5000")]
     pub known_rows: NonZeroUsize,
 
     /// Who checks that an event's replay and page state exist.
+    ///
+    /// Use `set-based` for about half as much work again out of the same Postgres, where its role
+    /// can be granted what that needs; see docs/operations.md.
     #[arg(long, env = "TAPEDECK_FOREIGN_KEYS", value_enum, default_value_t)]
     pub foreign_keys: ForeignKeys,
 
     /// How long one transaction may take, in milliseconds, before its session is given up.
+    ///
+    /// Raise it together with the statement time-out where batches take longer as a matter of
+    /// course.
     #[arg(long, env = "TAPEDECK_TRANSACTION_TIMEOUT_MS", default_value_t = 120_000)]
     pub transaction_timeout_ms: u64,
 
     /// How long a rebalance may wait for this writer to finish what it holds, in milliseconds.
+    ///
+    /// Lower it to have rebalances wait less for a writer whose Postgres is slow; what is not
+    /// finished is read again by another.
     #[arg(long, env = "TAPEDECK_REVOKE_TIMEOUT_MS", default_value_t = 30_000)]
     pub revoke_timeout_ms: u64,
 
     /// How long stopping may take, in milliseconds, before what is held is given up.
+    ///
+    /// Raise it together with the time that the orchestrator leaves between SIGTERM and SIGKILL,
+    /// which must be longer.
     #[arg(long, env = "TAPEDECK_DRAIN_TIMEOUT_MS", default_value_t = 25_000)]
     pub drain_timeout_ms: u64,
 
     /// Kafka's max.poll.interval.ms: how long a rebalance waits for a member at most, and a member
     /// for a coordinator that does not answer.
+    ///
+    /// Raise it together with the revoke and drain time-outs, which must fit within.
     #[arg(long, env = "TAPEDECK_MAX_POLL_INTERVAL_MS", default_value_t = 90_000)]
     pub max_poll_interval_ms: u64,
 
     /// Bytes that Kafka's client may fetch ahead for each lane.
+    ///
+    /// Raise it where Kafka is far away and lanes wait for it although there is lag; it costs
+    /// memory in each lane.
     #[arg(long, env = "TAPEDECK_FETCH_AHEAD_BYTES", default_value_t = MIB)]
     pub fetch_ahead_bytes: usize,
 }
@@ -160,6 +212,10 @@ impl CheckOptions for RunOptions {
         self.limits.check(problems);
         self.database.check(problems);
         problems.require(!self.consumer_group.is_empty(), "--consumer-group is empty");
+        problems.require(
+            self.group_instance_id.as_deref().is_none_or(is_instance_id),
+            "--group-instance-id may hold 1 to 200 letters, digits, '.', '-' and '_'",
+        );
         for (name, lanes) in [("lanes", self.lanes), ("page-lanes", self.page_lanes)] {
             problems.require(
                 (1..=256).contains(&lanes),
@@ -203,6 +259,12 @@ impl CheckOptions for RunOptions {
     }
 }
 
+/// Kafka takes what may be a topic's name; there must be room for the lane's number.
+fn is_instance_id(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=200).contains(&name.len()) && name.bytes().all(fits)
+}
+
 impl CheckOptions for Cli {
     fn check(&self, problems: &mut Problems) {
         match &self.command {
@@ -213,5 +275,9 @@ impl CheckOptions for Cli {
             Command::DeadLetters(DeadLettersCommand::List(options)) => options.check(problems),
             Command::Redrive(options) => options.check(problems),
         }
+    }
+
+    fn is_check_only(&self) -> bool {
+        self.check_config.check_config
     }
 }

@@ -1,10 +1,12 @@
 //! How writer and reporter reach Postgres.
 
+mod address;
 pub mod copy;
 pub mod error_code;
 mod frames;
 mod stream;
 mod tap;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,10 +14,11 @@ use std::time::Duration;
 use clap::Args;
 use diesel_async::AsyncPgConnection;
 use tokio_postgres::NoTls;
-use tokio_postgres::config::SslMode;
+use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::options::{CheckOptions, Problems, Secret, read_secret_file};
+use address::Address;
 use copy::Copies;
 use error_code::ErrorCodes;
 use tap::Tap;
@@ -23,32 +26,52 @@ use tap::Tap;
 /// Where Postgres is and how long it may take.
 #[derive(Clone, Debug, Args)]
 pub struct DatabaseOptions {
-    /// Address of the database: `postgres://user:password@host:port/name`.
+    /// Address of the database: `postgres://user:password@host:port/name`, and for TLS
+    /// `?sslmode=verify-full&sslrootcert=FILE` (without a file, those whom the system trusts), with
+    /// `&sslcert=FILE&sslkey=FILE` where the server wants a certificate.
+    ///
+    /// Set it, or the file with it. A password in it can be read by whoever sees the process's
+    /// environment.
     #[arg(long, env = "TAPEDECK_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<Secret>,
 
     /// A file that holds the address.
+    ///
+    /// Use it instead of the address itself wherever secrets are mounted as files.
     #[arg(long, env = "TAPEDECK_DATABASE_URL_FILE", conflicts_with = "database_url")]
     pub database_url_file: Option<PathBuf>,
 
     /// How long connecting may take, in milliseconds.
+    ///
+    /// Raise it where Postgres is far away or behind a pooler that has connections wait.
     #[arg(long, env = "TAPEDECK_DATABASE_CONNECT_TIMEOUT_MS", default_value_t = 5_000)]
     pub database_connect_timeout_ms: u32,
 
     /// How long one statement may take, in milliseconds (Postgres' statement_timeout).
+    ///
+    /// Raise it when the log says that statements are cancelled although Postgres is well, as on
+    /// very slow disks.
     #[arg(long, env = "TAPEDECK_DATABASE_STATEMENT_TIMEOUT_MS", default_value_t = 30_000)]
     pub database_statement_timeout_ms: u32,
 
     /// How long a statement may wait for a lock, in milliseconds (Postgres' lock_timeout).
+    ///
+    /// Raise it when others hold locks on the tables for longer as a matter of course; a writer's
+    /// retry costs a batch.
     #[arg(long, env = "TAPEDECK_DATABASE_LOCK_TIMEOUT_MS", default_value_t = 10_000)]
     pub database_lock_timeout_ms: u32,
 
     /// How long a transaction may wait for its next statement, in milliseconds, before Postgres
     /// ends it (idle_in_transaction_session_timeout): a frozen process' locks don't outlive it.
+    ///
+    /// Lower it to have the locks of a frozen process released sooner.
     #[arg(long, env = "TAPEDECK_DATABASE_IDLE_TIMEOUT_MS", default_value_t = 10_000)]
     pub database_idle_timeout_ms: u32,
 
     /// After how long without a sign of life either side gives a connection up, in milliseconds.
+    ///
+    /// Raise it on networks that lose packets for longer; a machine that vanished is noticed as
+    /// much later.
     #[arg(long, env = "TAPEDECK_DATABASE_DEAD_PEER_TIMEOUT_MS", default_value_t = 15_000)]
     pub database_dead_peer_timeout_ms: u32,
 }
@@ -94,18 +117,10 @@ impl DatabaseOptions {
         &self,
         application: &str,
         settings: &[(&str, &str)],
-    ) -> Result<tokio_postgres::Config, String> {
-        // The parser's error may show the address with its password.
-        let mut config: tokio_postgres::Config = self
-            .url()?
-            .expose()
-            .parse()
-            .map_err(|_| "the database's address is not one of Postgres".to_owned())?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err("sslmode=require: Tapedeck does not speak TLS to Postgres".to_owned());
-        }
+    ) -> Result<(tokio_postgres::Config, Option<TlsConnector>), String> {
+        let Address { mut config, tls } = Address::parse(self.url()?.expose())?;
         config.application_name(application).options(self.session_settings(settings));
-        Ok(config)
+        Ok((config, tls.as_ref().map(tls::connector).transpose()?))
     }
 
     /// Settings of every session, and more. Postgres' own keepalives: it notices within the dead
@@ -152,11 +167,12 @@ impl DatabaseOptions {
         application: &str,
         settings: &[(&str, &str)],
     ) -> Result<Session, ConnectError> {
-        let config = self.config(application, settings).map_err(ConnectError::Configuration)?;
+        let (config, tls) =
+            self.config(application, settings).map_err(ConnectError::Configuration)?;
         let within = Duration::from_millis(self.database_connect_timeout_ms.into());
         let dead_peer = Duration::from_millis(self.database_dead_peer_timeout_ms.into());
         let opening = async {
-            let stream = stream::open(&config, dead_peer)
+            let stream = stream::open(&config, dead_peer, tls.as_ref())
                 .await
                 .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
             let tap = Tap::new(stream);

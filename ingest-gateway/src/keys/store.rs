@@ -19,14 +19,22 @@ use crate::rate_limit::{RateLimit, RateLimitOptions};
 #[derive(Clone, Debug, Args)]
 pub struct KeyOptions {
     /// The file with the hashes of the keys, which `keys add` writes.
+    ///
+    /// Set it to where the file is mounted; without it the gateway only starts with requests
+    /// allowed that have no key.
     #[arg(long, env = "TAPEDECK_KEYS_FILE")]
     pub keys_file: Option<PathBuf>,
 
     /// Take requests without a key as well.
+    ///
+    /// Set it where everybody who can reach the gateway may send, as in an inner network.
     #[arg(long, env = "TAPEDECK_ALLOW_ANONYMOUS")]
     pub allow_anonymous: bool,
 
     /// Seconds between looks at whether the keys file has changed.
+    ///
+    /// Raise it where the file lies on storage that should not be asked every second; a disabled
+    /// key is taken for as long.
     #[arg(long, env = "TAPEDECK_KEYS_RELOAD_SECONDS", default_value_t = 1)]
     pub keys_reload_seconds: u64,
 }
@@ -39,6 +47,21 @@ impl CheckOptions for KeyOptions {
             "there are no keys: name a --keys-file, or allow requests without a key by \
              --allow-anonymous",
         );
+        if let Some(Err(no_keys)) = self.keys_file.as_deref().map(|path| self.read(path)) {
+            problems.add(no_keys);
+        }
+    }
+}
+
+impl KeyOptions {
+    /// The file's content and what it says.
+    fn read(&self, path: &Path) -> Result<(Option<Vec<u8>>, KeysFile), NoKeys> {
+        let content = read_bytes(path)?;
+        let file = parse(path, content.as_deref())?;
+        if file.keys.is_empty() && !self.allow_anonymous {
+            return Err(NoKeys::Empty(path.to_owned()));
+        }
+        Ok((content, file))
     }
 }
 
@@ -91,11 +114,8 @@ impl KeyStore {
         let Some(path) = &options.keys_file else {
             return Ok((store, None));
         };
-        let content = read_bytes(path)?;
-        let count = store.replace(&parse(path, content.as_deref())?, metrics);
-        if count == 0 && !options.allow_anonymous {
-            return Err(NoKeys::Empty(path.clone()));
-        }
+        let (content, file) = options.read(path)?;
+        store.replace(&file, metrics);
         let watch = KeysWatch {
             path: path.clone(),
             last_content: content,

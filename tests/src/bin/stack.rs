@@ -1,10 +1,11 @@
-//! Runs a whole Tapedeck on this machine: Kafka, Postgres and the services.
+//! Runs a whole Tapedeck on this machine: Kafka, Postgres, the services, and if wanted Prometheus.
 
 #![forbid(unsafe_code)]
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use tests::stack::ports::PortOptions;
+use tests::stack::prometheus::PrometheusOptions;
 use tests::stack::supervisor::{self, DEFAULT_NAME, Home, State};
 
 /// Runs a whole Tapedeck on this machine: Kafka, Postgres and the services. Its data goes when it
@@ -39,6 +40,9 @@ struct UpOptions {
     #[command(flatten)]
     ports: PortOptions,
 
+    #[command(flatten)]
+    prometheus: PrometheusOptions,
+
     /// Run in the background; return once everything is ready.
     #[arg(long)]
     detach: bool,
@@ -65,10 +69,12 @@ async fn up(options: &UpOptions) -> Result<()> {
         } else {
             println!("starting; what happens is written to {}\n", home.log_file().display());
         }
-        let addresses = supervisor::run_detached(&home, options.ports, &stop).await?;
+        let addresses =
+            supervisor::run_detached(&home, options.ports, options.prometheus, &stop).await?;
         print!("{}", addresses.to_shell());
         println!("\nThese are in {}.", home.addresses_file().display());
         return Ok(());
     }
-    supervisor::run(&home, options.ports, &stop, |event| println!("{event}")).await
+    supervisor::run(&home, options.ports, options.prometheus, &stop, |event| println!("{event}"))
+        .await
 }

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::screen::{note, step};
 use crate::stack::ports::PortOptions;
+use crate::stack::prometheus::PrometheusOptions;
 use crate::stack::supervisor::{self, DEFAULT_NAME, Home, State};
 use crate::stack::tapedeck::Tapedeck;
 use crate::stack::{Addresses, Metrics, postgres};
@@ -43,12 +44,15 @@ impl Target {
                 anyhow::bail!("a stack is starting or stopping (process {pid}): try again")
             }
             (State::Stopped, Some(ports)) => {
-                let addresses =
-                    step(STARTING, supervisor::run_detached(&home, ports, stop)).await?;
+                let addresses = step(
+                    STARTING,
+                    supervisor::run_detached(&home, ports, PrometheusOptions::NONE, stop),
+                )
+                .await?;
                 Ok(Self::Kept { home, addresses })
             }
             (State::Stopped, None) => {
-                let starting = Tapedeck::start(PortOptions::any(), |_| {});
+                let starting = Tapedeck::start(PortOptions::any(), PrometheusOptions::NONE, |_| {});
                 let tapedeck = tokio::select! {
                     tapedeck = step(STARTING, starting) => tapedeck?,
                     // Dropping what has been started ends it.

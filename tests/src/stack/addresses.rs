@@ -25,24 +25,28 @@ pub struct Addresses {
     pub kafka_brokers: String,
     /// The key that recorders send.
     pub key: String,
+    /// Prometheus, `http://host:port`, if there is one.
+    pub prometheus_url: Option<String>,
 }
 
 impl Addresses {
-    fn variables(&self) -> [(&'static str, &str); 7] {
-        [
-            ("GATEWAY_URL", &self.gateway_url),
-            ("GATEWAY_ADMIN_URL", &self.gateway_admin_url),
-            ("WRITER_ADMIN_URL", &self.writer_admin_url),
-            ("REPORTER_ADMIN_URL", &self.reporter_admin_url),
-            ("DATABASE_URL", &self.database_url),
-            ("KAFKA_BROKERS", &self.kafka_brokers),
-            ("TAPEDECK_KEY", &self.key),
-        ]
+    fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let always = [
+            ("GATEWAY_URL", &*self.gateway_url),
+            ("GATEWAY_ADMIN_URL", &*self.gateway_admin_url),
+            ("WRITER_ADMIN_URL", &*self.writer_admin_url),
+            ("REPORTER_ADMIN_URL", &*self.reporter_admin_url),
+            ("DATABASE_URL", &*self.database_url),
+            ("KAFKA_BROKERS", &*self.kafka_brokers),
+            ("TAPEDECK_KEY", &*self.key),
+        ];
+        let prometheus = self.prometheus_url.as_deref().map(|url| ("PROMETHEUS_URL", url));
+        always.into_iter().chain(prometheus)
     }
 
     /// As shell variables, one a line. No value of ours holds a quote.
     pub fn to_shell(&self) -> String {
-        self.variables().map(|(name, value)| format!("{name}='{value}'\n")).concat()
+        self.variables().map(|(name, value)| format!("{name}='{value}'\n")).collect()
     }
 
     /// Reads what [`Self::to_shell`] wrote.
@@ -67,6 +71,7 @@ impl Addresses {
             database_url: get("DATABASE_URL")?,
             kafka_brokers: get("KAFKA_BROKERS")?,
             key: get("TAPEDECK_KEY")?,
+            prometheus_url: get("PROMETHEUS_URL").ok(),
         })
     }
 
@@ -113,6 +118,7 @@ mod tests {
             database_url: "postgres://name:word@127.0.0.1:5/base?a=b&c=$d".into(),
             kafka_brokers: "127.0.0.1:6".into(),
             key: "key=with+signs/".into(),
+            prometheus_url: Some("http://127.0.0.1:7".into()),
         }
     }
 

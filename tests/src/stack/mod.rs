@@ -29,6 +29,7 @@
 //! children with it ([`launch`]), and the folder's remover sees its end ([`folder`]).
 
 pub mod addresses;
+pub mod certificates;
 pub mod cluster;
 pub mod command;
 pub mod environment;
@@ -41,6 +42,7 @@ pub mod paths;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod records;
 pub mod replicated;
 pub mod service;
@@ -62,6 +64,7 @@ pub use folder::Folder;
 pub use kafka::Kafka;
 pub use metrics::Metrics;
 pub use postgres::Postgres;
+pub use prometheus::Prometheus;
 pub use service::{Program, Service};
 pub use tapedeck::Tapedeck;
 pub use tuning::Tuning;

@@ -10,6 +10,7 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, Uid, User};
 use tokio_postgres::{Client, NoTls};
 
+use super::certificates::Identity;
 use super::launch::Launch;
 use super::ports;
 use super::process::{self, Process};
@@ -109,6 +110,40 @@ impl Postgres {
     /// When the server cannot be reached.
     pub async fn sql(&self) -> Result<Client> {
         connect(&self.url("postgres")).await
+    }
+
+    /// Has the server speak TLS from now on, as who the certificate says.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn speak_tls(&self, identity: &Identity) -> Result<()> {
+        let sql = self.sql().await?;
+        let folder: String = sql.query_one("SHOW data_directory", &[]).await?.get(0);
+        for (name, text) in [("server.crt", &identity.certificate), ("server.key", &identity.key)] {
+            let file = Path::new(&folder).join(name);
+            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+            // The server takes no key that others can read, nor one that is another's.
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+            if let Some(user) = &self.files.user {
+                chown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            }
+        }
+        sql.batch_execute("ALTER SYSTEM SET ssl = on").await?;
+        let loaded = "SELECT extract(epoch FROM pg_conf_load_time())::float8";
+        let before: f64 = sql.query_one(loaded, &[]).await?.get(0);
+        sql.batch_execute("SELECT pg_reload_conf()").await?;
+        // A session tells when its server had read its configuration.
+        eventually("the server has read the certificate", START_WITHIN, async || {
+            let since = async {
+                let loaded = self.sql().await?.query_one(loaded, &[]).await?;
+                anyhow::Ok(loaded.get::<_, f64>(0))
+            };
+            match since.await {
+                Ok(since) if since > before => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
     }
 
     /// The server's address, `host:port`.

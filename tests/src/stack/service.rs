@@ -149,6 +149,11 @@ impl Service {
         format!("http://{}", self.admin)
     }
 
+    /// The admin port, `host:port`.
+    pub fn admin_address(&self) -> String {
+        self.admin.to_string()
+    }
+
     /// The public port's address, `http://host:port`; of a service without one, the admin port's.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::addresses::Addresses;
 use super::paths;
 use super::ports::PortOptions;
+use super::prometheus::PrometheusOptions;
 use super::tapedeck::Tapedeck;
 use super::wait::eventually;
 
@@ -142,13 +143,14 @@ impl Home {
 pub async fn run(
     home: &Home,
     ports: PortOptions,
+    prometheus: PrometheusOptions,
     stop: &CancellationToken,
     report: impl Fn(&str),
 ) -> Result<()> {
     let _lock = home.lock()?;
     remove_if_there(&home.addresses_file())?;
     let tapedeck = tokio::select! {
-        started = Tapedeck::start(ports, &report) => started?,
+        started = Tapedeck::start(ports, prometheus, &report) => started?,
         // Dropping what has been started ends it.
         () = stop.cancelled() => return Ok(()),
     };
@@ -173,6 +175,7 @@ pub async fn run(
 pub async fn run_detached(
     home: &Home,
     ports: PortOptions,
+    prometheus: PrometheusOptions,
     stop: &CancellationToken,
 ) -> Result<Addresses> {
     match home.state()? {
@@ -188,6 +191,7 @@ pub async fn run_detached(
         .arg(paths::built_program("stack")?)
         .args(["up", "--name", &home.name])
         .args(ports.to_arguments())
+        .args(prometheus.to_arguments())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

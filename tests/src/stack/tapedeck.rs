@@ -1,4 +1,4 @@
-//! A whole Tapedeck: Kafka, Postgres, and one of each service.
+//! A whole Tapedeck: Kafka, Postgres, one of each service, and if wanted a Prometheus.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use super::addresses::Addresses;
 use super::environment::Environment;
 use super::ports::PortOptions;
 use super::process::Process;
-use super::service::Service;
+use super::prometheus::{Prometheus, PrometheusOptions};
+use super::service::{Program, Service};
 use super::{Ports, Stack, Tuning};
 
 /// How often the processes are looked after.
@@ -18,6 +19,7 @@ const LOOK_AFTER_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Tapedeck {
     // In the order in which they go.
+    prometheus: Option<Prometheus>,
     gateway: Service,
     writer: Service,
     reporter: Service,
@@ -30,7 +32,11 @@ impl Tapedeck {
     ///
     /// # Errors
     /// When a port is in use, a program has not been built, or a part does not come up.
-    pub async fn start(ports: PortOptions, report: impl Fn(&str)) -> Result<Self> {
+    pub async fn start(
+        ports: PortOptions,
+        prometheus: PrometheusOptions,
+        report: impl Fn(&str),
+    ) -> Result<Self> {
         ports.check()?;
         report("starting Kafka and Postgres");
         let wanted = |port: u16| (port != 0).then_some(port);
@@ -54,7 +60,18 @@ impl Tapedeck {
         let (gateway, writer, reporter) =
             tokio::try_join!(gateway.start(), writer.start(), reporter.start())?;
         tokio::try_join!(gateway.wait_ready(), writer.wait_ready(), reporter.wait_ready())?;
-        Ok(Self { gateway, writer, reporter, environment, stack })
+        let prometheus = if prometheus.with_prometheus {
+            report("starting Prometheus");
+            let targets = [
+                (Program::Gateway, gateway.admin_address()),
+                (Program::Writer, writer.admin_address()),
+                (Program::Reporter, reporter.admin_address()),
+            ];
+            Some(Prometheus::start(stack.folder().path(), prometheus, &targets).await?)
+        } else {
+            None
+        };
+        Ok(Self { prometheus, gateway, writer, reporter, environment, stack })
     }
 
     /// Where everything is.
@@ -67,6 +84,7 @@ impl Tapedeck {
             database_url: self.environment.database_url().to_owned(),
             kafka_brokers: self.environment.brokers().to_owned(),
             key: self.environment.key().to_owned(),
+            prometheus_url: self.prometheus.as_ref().map(|it| it.url().to_owned()),
         }
     }
 
@@ -92,14 +110,15 @@ impl Tapedeck {
         }
     }
 
-    fn processes(&self) -> [&Process; 5] {
-        [
+    fn processes(&self) -> impl Iterator<Item = &Process> {
+        let always = [
             self.gateway.process(),
             self.writer.process(),
             self.reporter.process(),
             self.stack.kafka().process(),
             self.stack.postgres().process(),
-        ]
+        ];
+        always.into_iter().chain(self.prometheus.as_ref().map(Prometheus::process))
     }
 
     /// Drains the services, stops Postgres and Kafka, and removes all data.
@@ -107,7 +126,9 @@ impl Tapedeck {
     /// # Errors
     /// When a part does not stop in time, or not well; everything is stopped all the same.
     pub async fn stop(self) -> Result<()> {
-        let Self { gateway, writer, reporter, environment: _, stack } = self;
+        let Self { prometheus, gateway, writer, reporter, environment: _, stack } = self;
+        // Its data go with the stack.
+        drop(prometheus);
         let drained = async |service: Service| {
             let status = service.terminate().await?;
             let process = service.process();

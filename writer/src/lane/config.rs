@@ -66,5 +66,8 @@ pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Re
         ),
         ("statistics.interval.ms", STATISTICS_INTERVAL_MS.to_owned()),
     ];
+    let instance = options.group_instance_id.as_ref();
+    let instance = instance.map(|name| ("group.instance.id", format!("{name}-{number}")));
+    let settings = settings.into_iter().chain(instance);
     options.kafka.client(&client_id, settings).map_err(anyhow::Error::msg)
 }

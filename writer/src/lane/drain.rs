@@ -90,17 +90,24 @@ impl Lane {
         self.poll_until(deadline, |lane| lane.parts.unfinished.load(Ordering::Acquire) == 0)?;
         let all = self.topic.partitions(&self.consumer.assignment()?);
         self.let_go(&all, "revoked");
-        // Closing alone does not leave the group when no partition is held: the others would wait
-        // for this member until its session times out.
+        // Who has a name is expected back: its partitions wait until its session times out.
+        if self.parts.options.group_instance_id.is_none() {
+            self.unsubscribe(deadline)?;
+        }
+        self.parts.accounts.give_back(self.building.retain(|_| false));
+        self.commits.close(deadline);
+        Ok(if drained || self.halted { Ended::Drained } else { Ended::GivenUp })
+    }
+
+    /// Leaves the group. Closing alone does not when no partition is held: the others would wait
+    /// for this member until its session times out.
+    fn unsubscribe(&mut self, deadline: Instant) -> Result<(), LaneError> {
         self.consumer.unsubscribe();
         // In the middle of a rebalance the client puts that off, and forgets it when closed.
         let unsubscribed = Instant::now();
         self.poll_until(deadline.min(unsubscribed + LEAVE_WITHIN), |lane| {
             lane.consumer.context().has_left_since(unsubscribed)
-        })?;
-        self.parts.accounts.give_back(self.building.retain(|_| false));
-        self.commits.close(deadline);
-        Ok(if drained || self.halted { Ended::Drained } else { Ended::GivenUp })
+        })
     }
 
     /// Answers the group until something has come about, or the deadline passed.

@@ -64,7 +64,7 @@ async fn a_gateway_without_keys_starts_only_when_told_to() -> Result<()> {
     let environment = Environment::new(Stack::shared().await?).await?;
     fs::write(environment.keys_file(), r#"{"keys":[]}"#)?;
     let refused = environment.command(Program::Gateway).arguments(["serve"]).run().await?;
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     assert!(refused.stderr.contains("holds no keys"), "{}", refused.stderr);
     let anonymous = [("TAPEDECK_ALLOW_ANONYMOUS", "true")];
     let gateway = Gateway::start_in(environment, &anonymous).await?;

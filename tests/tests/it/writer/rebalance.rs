@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::stack::{Environment, Stack, eventually};
+use tests::stack::{Environment, Service, Stack, eventually};
 use tokio_util::sync::CancellationToken;
 
 use super::support::{
@@ -54,6 +54,52 @@ async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
     Ok(())
 }
 
+/// Waits until two writers have shared out the partitions, three of each topic.
+async fn share_out(writers: [&Service; 2]) -> Result<()> {
+    eventually("the six partitions are shared out", PATIENCE, async || {
+        let mut shares = Vec::new();
+        for writer in writers {
+            let assigned = figure(writer, "tapedeck_writer_partitions_assigned", &[]).await;
+            shares.push(assigned.map_err(|error| error.to_string())?);
+        }
+        let shared_out = shares.iter().sum::<f64>() == 6.0 && shares.iter().all(|it| *it >= 2.0);
+        if shared_out { Ok(()) } else { Err(format!("{shares:?}")) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_writer_that_comes_back_under_its_name_moves_no_partition() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let start = async |name: &str| {
+        let writer = environment.writer().variable("TAPEDECK_LANES", "1");
+        // Time enough to come back on a busy machine.
+        let patient = ("TAPEDECK_KAFKA_PROPERTIES", "session.timeout.ms=45000");
+        let named = [("TAPEDECK_GROUP_INSTANCE_ID", name), patient];
+        writer.variables(named).start().await
+    };
+    let (stays, goes) = (start("stays").await?, start("goes").await?);
+    share_out([&stays, &goes]).await?;
+    let moved = "tapedeck_writer_rebalanced_partitions_total";
+    let before = figure(&stays, moved, &[]).await?;
+    ensure!(goes.terminate().await?.success(), "{}", goes.log());
+    let back = start("goes").await?;
+    share_out([&stays, &back]).await?;
+    let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
+    let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1")])).collect();
+    feed(&environment, &records).await?;
+    let sql = environment.sql().await?;
+    for session in &sessions {
+        wait_stored(&sql, session, 1).await?;
+    }
+    for writer in [&stays, &back] {
+        let consumed = figure(writer, "tapedeck_writer_events_consumed_total", &[]).await?;
+        ensure!(consumed > 0.0, "one of them had no partition of events");
+    }
+    assert_eq!(figure(&stays, moved, &[]).await?, before, "the other noticed");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_writer_that_joins_gets_its_share_of_either_topic() -> Result<()> {
     let environment = Environment::new(Stack::shared().await?).await?;
@@ -61,17 +107,7 @@ async fn a_writer_that_joins_gets_its_share_of_either_topic() -> Result<()> {
     let first = start().await?;
     first.wait_ready().await?;
     let second = start().await?;
-    eventually("the six partitions are shared out", PATIENCE, async || {
-        let mut shares = Vec::new();
-        for writer in [&first, &second] {
-            let assigned = figure(writer, "tapedeck_writer_partitions_assigned", &[]).await;
-            shares.push(assigned.map_err(|error| error.to_string())?);
-        }
-        // Three of each topic.
-        let shared_out = shares.iter().sum::<f64>() == 6.0 && shares.iter().all(|it| *it >= 2.0);
-        if shared_out { Ok(()) } else { Err(format!("{shares:?}")) }
-    })
-    .await?;
+    share_out([&first, &second]).await?;
     let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
     let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1")])).collect();
     feed(&environment, &records).await?;

@@ -1,0 +1,106 @@
+//! What rules, dashboards and pages name is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use reference::repository;
+use regex::Regex;
+
+/// Files in the folder with one of the endings.
+fn files(folder: &str, ending: &str) -> Result<Vec<PathBuf>> {
+    let folder = repository().join(folder);
+    let listed =
+        std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let paths: Vec<_> = listed.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    let found: Vec<_> =
+        paths.into_iter().filter(|path| path.extension().is_some_and(|it| it == ending)).collect();
+    ensure!(!found.is_empty(), "{} has no *.{ending}", folder.display());
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The metrics that a text names; `a_{b,c}_total` stands for two.
+fn named(text: &str) -> Result<BTreeSet<String>> {
+    let pattern = Regex::new(
+        r"\b(?:tapedeck_(?:gateway|writer|reporter|heap|build)|process)_[a-z0-9_]*(?:\{[a-z_,]+\}[a-z0-9_]*)?",
+    )?;
+    let mut names = BTreeSet::new();
+    for found in pattern.find_iter(text).map(|found| found.as_str()) {
+        match found.split_once('{') {
+            Some((before, rest)) if before.ends_with('_') => {
+                let (alternatives, after) = rest.split_once('}').unwrap_or((rest, ""));
+                let name = |middle| format!("{before}{middle}{after}");
+                names.extend(alternatives.split(',').map(name));
+            }
+            Some((name, _)) => {
+                names.insert(name.to_owned());
+            }
+            None => {
+                names.insert(found.to_owned());
+            }
+        }
+    }
+    Ok(names)
+}
+
+#[test]
+fn names_are_found_however_they_are_written() -> Result<()> {
+    let check = |text: &str, expected: &[&str]| -> Result<()> {
+        let found: Vec<_> = named(text)?.into_iter().collect();
+        ensure!(found == expected, "{text}: {found:?}");
+        Ok(())
+    };
+    check("rate(tapedeck_writer_a_total{way=\"copy\"}[1m])", &["tapedeck_writer_a_total"])?;
+    check("`tapedeck_writer_a_total{class}`", &["tapedeck_writer_a_total"])?;
+    check(
+        "tapedeck_writer_{a,b_c}_total",
+        &["tapedeck_writer_a_total", "tapedeck_writer_b_c_total"],
+    )?;
+    check("process_resident_memory_bytes, reprocess_it", &["process_resident_memory_bytes"])
+}
+
+#[test]
+fn every_metric_named_anywhere_is_exported() -> Result<()> {
+    let exported: BTreeSet<String> = reference::metrics::series()?.into_iter().collect();
+    let mut missing = BTreeMap::new();
+    let places = [
+        ("deploy/prometheus", "yaml"),
+        ("deploy/prometheus/tests", "yaml"),
+        ("deploy/grafana/dashboards", "json"),
+        ("docs", "md"),
+        (".", "md"),
+    ];
+    for (folder, ending) in places {
+        for path in files(folder, ending)? {
+            let unknown: Vec<_> =
+                named(&read(&path)?)?.into_iter().filter(|name| !exported.contains(name)).collect();
+            if !unknown.is_empty() {
+                missing.insert(path, unknown);
+            }
+        }
+    }
+    ensure!(missing.is_empty(), "no service exports these: {missing:#?}");
+    Ok(())
+}
+
+#[test]
+fn every_alert_has_its_section_of_the_runbook_and_no_section_is_left_over() -> Result<()> {
+    let alerts = Regex::new(r"(?m)^\s*- alert: (\w+)$")?;
+    let rules = read(&repository().join("deploy/prometheus/alerts.yaml"))?;
+    let alerts: BTreeSet<_> =
+        alerts.captures_iter(&rules).map(|found| found[1].to_owned()).collect();
+    ensure!(!alerts.is_empty(), "there are no alerts");
+    let sections = Regex::new(r"(?m)^## (Tapedeck\w+)$")?;
+    let runbook = read(&repository().join("docs/runbook.md"))?;
+    let sections: BTreeSet<_> =
+        sections.captures_iter(&runbook).map(|found| found[1].to_owned()).collect();
+    ensure!(alerts == sections, "alerts {alerts:#?}, sections {sections:#?}");
+    let address = |alert: &String| format!("docs/runbook.md#{}", alert.to_lowercase());
+    let unlinked: Vec<_> = alerts.iter().filter(|alert| !rules.contains(&address(alert))).collect();
+    ensure!(unlinked.is_empty(), "these do not lead to the runbook: {unlinked:?}");
+    Ok(())
+}
