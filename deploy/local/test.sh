@@ -63,6 +63,9 @@ cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/
 step "instructions of the hot functions"
 deploy/local/instructions.sh || passed=false
 
+step "the Helm chart"
+deploy/helm/check.sh </dev/null || passed=false
+
 step "a short fault run"
 PROFILE=dev deploy/local/chaos.sh --seed $FAULT_RUN_SEED --minutes $FAULT_RUN_MINUTES \
     --duration-scale 0.4 --recorders 6 --speed 1 --ledger "$scratch/ledger.jsonl" </dev/null |
