@@ -63,6 +63,9 @@ cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/
 step "instructions of the hot functions"
 deploy/local/instructions.sh || passed=false
 
+step "recording rules, alerts and the runbook"
+deploy/prometheus/check.sh </dev/null || passed=false
+
 step "the Helm chart"
 deploy/helm/check.sh </dev/null || passed=false
 

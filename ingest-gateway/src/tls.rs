@@ -183,7 +183,7 @@ pub async fn reload_on_change(tls: Arc<Tls>, every: Duration, metrics: GatewayMe
             Ok(true)
         });
         match changed {
-            Ok(false) => {}
+            Ok(false) => last_error = None,
             Ok(true) => {
                 last_error = None;
                 tracing::info!(certificate = %tls.files.certificate.display(), "certificate read");

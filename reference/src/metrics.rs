@@ -118,8 +118,17 @@ pub fn page() -> Result<String> {
 pub fn series() -> Result<Vec<String>> {
     let metrics = groups()?.into_iter().flat_map(|group| group.metrics);
     let of = |metric: Metric| match metric.kind == Kind::Histogram.name() {
-        true => ["", "_bucket", "_sum", "_count"].map(|part| metric.name.clone() + part).to_vec(),
+        true => ["_bucket", "_sum", "_count"].map(|part| metric.name.clone() + part).to_vec(),
         false => vec![metric.name],
     };
     Ok(metrics.flat_map(of).collect())
+}
+
+/// The names of all metrics, histograms as a whole among them.
+///
+/// # Errors
+/// As [`page`].
+pub fn names() -> Result<Vec<String>> {
+    let metrics = groups()?.into_iter().flat_map(|group| group.metrics);
+    Ok(metrics.map(|metric| metric.name).collect())
 }

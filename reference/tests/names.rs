@@ -25,9 +25,7 @@ fn read(path: &Path) -> Result<String> {
 
 /// The metrics that a text names; `a_{b,c}_total` stands for two.
 fn named(text: &str) -> Result<BTreeSet<String>> {
-    let pattern = Regex::new(
-        r"\b(?:tapedeck_(?:gateway|writer|reporter|heap|build)|process)_[a-z0-9_]*(?:\{[a-z_,]+\}[a-z0-9_]*)?",
-    )?;
+    let pattern = Regex::new(r"\b(?:tapedeck|process)_[a-z0-9_]+(?:\{[a-z_,]+\}[a-z0-9_]*)?")?;
     let mut names = BTreeSet::new();
     for found in pattern.find_iter(text).map(|found| found.as_str()) {
         match found.split_once('{') {
@@ -65,7 +63,8 @@ fn names_are_found_however_they_are_written() -> Result<()> {
 
 #[test]
 fn every_metric_named_anywhere_is_exported() -> Result<()> {
-    let exported: BTreeSet<String> = reference::metrics::series()?.into_iter().collect();
+    let series: BTreeSet<String> = reference::metrics::series()?.into_iter().collect();
+    let metrics: BTreeSet<String> = reference::metrics::names()?.into_iter().collect();
     let mut missing = BTreeMap::new();
     let places = [
         ("deploy/prometheus", "yaml"),
@@ -76,31 +75,16 @@ fn every_metric_named_anywhere_is_exported() -> Result<()> {
     ];
     for (folder, ending) in places {
         for path in files(folder, ending)? {
+            // A page may speak of a histogram as a whole; of a query nothing would come.
+            let known =
+                |name: &String| series.contains(name) || (ending == "md" && metrics.contains(name));
             let unknown: Vec<_> =
-                named(&read(&path)?)?.into_iter().filter(|name| !exported.contains(name)).collect();
+                named(&read(&path)?)?.into_iter().filter(|name| !known(name)).collect();
             if !unknown.is_empty() {
                 missing.insert(path, unknown);
             }
         }
     }
     ensure!(missing.is_empty(), "no service exports these: {missing:#?}");
-    Ok(())
-}
-
-#[test]
-fn every_alert_has_its_section_of_the_runbook_and_no_section_is_left_over() -> Result<()> {
-    let alerts = Regex::new(r"(?m)^\s*- alert: (\w+)$")?;
-    let rules = read(&repository().join("deploy/prometheus/alerts.yaml"))?;
-    let alerts: BTreeSet<_> =
-        alerts.captures_iter(&rules).map(|found| found[1].to_owned()).collect();
-    ensure!(!alerts.is_empty(), "there are no alerts");
-    let sections = Regex::new(r"(?m)^## (Tapedeck\w+)$")?;
-    let runbook = read(&repository().join("docs/runbook.md"))?;
-    let sections: BTreeSet<_> =
-        sections.captures_iter(&runbook).map(|found| found[1].to_owned()).collect();
-    ensure!(alerts == sections, "alerts {alerts:#?}, sections {sections:#?}");
-    let address = |alert: &String| format!("docs/runbook.md#{}", alert.to_lowercase());
-    let unlinked: Vec<_> = alerts.iter().filter(|alert| !rules.contains(&address(alert))).collect();
-    ensure!(unlinked.is_empty(), "these do not lead to the runbook: {unlinked:?}");
     Ok(())
 }

@@ -185,6 +185,12 @@ impl Record {
         self.message.payload().unwrap_or_default()
     }
 
+    /// When Kafka appended it.
+    pub fn appended_at(&self) -> Option<Timestamp> {
+        let milliseconds = self.message.timestamp().to_millis()?;
+        Some(Timestamp::from_micros(milliseconds.saturating_mul(1_000)))
+    }
+
     /// How many events it holds; none where it could not be read.
     pub fn events(&self) -> usize {
         match &self.content {

@@ -47,26 +47,35 @@ impl Address {
     /// # Errors
     /// What is wrong with it; never a part of it, as it may hold a password.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (address, parameters) = match text.split_once('?') {
-            Some((address, query)) => {
-                let mut parameters = Parameters::default();
-                let rest: Vec<&str> =
-                    query.split('&').filter(|pair| !parameters.take(pair)).collect();
+        let mut parameters = Parameters::default();
+        // A password may hold a question mark; what comes after it cannot hold an at sign.
+        let server = text.rfind('@').map_or(0, |at| at + 1);
+        let address = match text[server..].find('?').map(|place| text.split_at(server + place)) {
+            Some((address, query)) if is_url(text) => {
+                let pairs = query.trim_start_matches('?').split('&');
+                let rest: Vec<&str> = pairs.filter(|pair| !parameters.take(pair)).collect();
                 let separator = if rest.is_empty() { "" } else { "?" };
-                (format!("{address}{separator}{}", rest.join("&")), parameters)
+                format!("{address}{separator}{}", rest.join("&"))
             }
-            None => (text.to_owned(), Parameters::default()),
+            _ => text.to_owned(),
         };
+        // Only left over where it is no parameter of a URL.
+        if address.contains("sslmode") {
+            return Err(
+                "sslmode belongs into an address like postgres://…?sslmode=verify-full".to_owned()
+            );
+        }
         let mut config: Config = address
             .parse()
             .map_err(|_| "the database's address is not one of Postgres".to_owned())?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(of_mode("require"));
-        }
         // What is between the sockets is not the driver's business.
         config.ssl_mode(SslMode::Disable);
         Ok(Self { config, tls: parameters.tls()? })
     }
+}
+
+fn is_url(text: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 impl Parameters {
@@ -155,6 +164,19 @@ mod tests {
     fn the_drivers_own_form_is_clear_text() {
         let address = Address::parse("host=h dbname=n").unwrap();
         assert_eq!((address.config.get_dbname(), address.tls), (Some("n"), None));
-        assert!(Address::parse("host=h sslmode=require").is_err());
+        for mode in ["disable", "prefer", "require", "verify-full"] {
+            let error = Address::parse(&format!("host=h sslmode={mode}")).unwrap_err();
+            assert!(error.contains("postgres://"), "{mode}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_password_may_hold_a_question_mark() {
+        let parse = |query: &str| Address::parse(&format!("postgres://r:a?b&c@host/n{query}"));
+        assert_eq!(parse("").unwrap().config.get_password(), Some(&b"a?b&c"[..]));
+        let address = parse("?sslmode=verify-full").unwrap();
+        assert_eq!(address.config.get_password(), Some(&b"a?b&c"[..]));
+        assert!(address.tls.is_some());
+        assert!(parse("?sslmode=prefer").is_err());
     }
 }

@@ -123,6 +123,26 @@ impl DatabaseOptions {
         Ok((config, tls.as_ref().map(tls::connector).transpose()?))
     }
 
+    /// The same, on a thread of its own: it reads files, and those may lie on what hangs.
+    async fn config_apart(
+        &self,
+        application: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<(tokio_postgres::Config, Option<TlsConnector>), ConnectError> {
+        let (options, application) = (self.clone(), application.to_owned());
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let read = tokio::task::spawn_blocking(move || {
+            let settings: Vec<_> =
+                settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+            options.config(&application, &settings)
+        });
+        let read = read.await.map_err(|error| ConnectError::Configuration(error.to_string()))?;
+        read.map_err(ConnectError::Configuration)
+    }
+
     /// Settings of every session, and more. Postgres' own keepalives: it notices within the dead
     /// peer time-out that a process or its host is gone, and frees the locks.
     fn session_settings(&self, more: &[(&str, &str)]) -> String {
@@ -167,11 +187,10 @@ impl DatabaseOptions {
         application: &str,
         settings: &[(&str, &str)],
     ) -> Result<Session, ConnectError> {
-        let (config, tls) =
-            self.config(application, settings).map_err(ConnectError::Configuration)?;
         let within = Duration::from_millis(self.database_connect_timeout_ms.into());
         let dead_peer = Duration::from_millis(self.database_dead_peer_timeout_ms.into());
         let opening = async {
+            let (config, tls) = self.config_apart(application, settings).await?;
             let stream = stream::open(&config, dead_peer, tls.as_ref())
                 .await
                 .map_err(|error| ConnectError::Unreachable(error.to_string()))?;

@@ -50,11 +50,16 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
             }
         }
         None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            if roots.is_empty() {
+                let why = found.errors.first().map(|error| format!(" ({error})"));
+                return Err(format!(
+                    "the system trusts no certificates{}: name some by sslrootcert",
+                    why.unwrap_or_default()
+                ));
+            }
         }
-    }
-    if roots.is_empty() {
-        return Err("the system trusts no certificates: name some by sslrootcert".to_owned());
     }
     Ok(roots)
 }

@@ -204,8 +204,7 @@ pub async fn reload_on_change(mut watch: KeysWatch, store: Arc<KeyStore>, metric
             Ok(true)
         });
         match result {
-            Ok(false) => {}
-            Ok(true) => last_error = None,
+            Ok(_) => last_error = None,
             Err(error) => {
                 let error = error.to_string();
                 // The same failure is counted each time and told once.

@@ -23,6 +23,9 @@ const SESSIONS: &str = "SELECT count(*), count(*) FILTER (WHERE ssl) \
                         FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) \
                         WHERE application_name = 'tapedeck-writer'";
 
+/// What the server says of a wrong password.
+const PASSWORD_REFUSED: &str = "password authentication failed";
+
 /// A Postgres of one's own, and room for a Tapedeck on it.
 struct Fixture {
     postgres: Postgres,
@@ -35,6 +38,9 @@ impl Fixture {
         let stack = Stack::shared().await?;
         let postgres = stack.private_postgres().await?;
         let environment = Environment::on(stack.folder(), stack.kafka(), &postgres).await?;
+        let sql = postgres.sql().await?;
+        sql.batch_execute("ALTER SYSTEM SET log_connections = on").await?;
+        sql.batch_execute("SELECT pg_reload_conf()").await?;
         let authority = Authority::new()?;
         let fixture = Self { postgres, environment, authority };
         fixture.trust("trusted.pem", &fixture.authority)?;
@@ -55,12 +61,18 @@ impl Fixture {
 
     /// Sees a connection refused with these words, and that none was made in clear text.
     async fn is_refused(&self, url: &str, why: &str) -> Result<()> {
+        let attempts = || self.postgres.process().log().matches(PASSWORD_REFUSED).count();
+        let attempts_before = attempts();
         let migrate = self.environment.command(Program::Writer).arguments(["migrate"]);
         let refused = migrate.variable("TAPEDECK_DATABASE_URL", url).run().await?;
         ensure!(!refused.status.success(), "it connected: {}", refused.stderr);
         ensure!(refused.stderr.contains(why), "not {why:?}: {}", refused.stderr);
-        let sessions = self.postgres.sql().await?.query_one(SESSIONS, &[]).await?;
-        ensure!(sessions.get::<_, i64>(0) == 0, "there is a session");
+        // It neither came in without TLS, nor tried once more without.
+        let log = self.postgres.process().log();
+        let writers = log.lines().filter(|line| line.contains("application_name=tapedeck-writer"));
+        let clear = writers.filter(|line| !line.contains("SSL enabled")).count();
+        ensure!(clear == 0, "{clear} sessions in clear text");
+        ensure!(attempts() <= attempts_before + 1, "it tried again");
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ const FETCH_BYTES: &str = "524288";
 /// one byte: while the fleet streams, each record or two would cost an answer of its own, which is
 /// most of what Kafka and a lane then have to do.
 const FETCH_AT_LEAST_BYTES: &str = "65536";
-const FETCH_WAIT_MS: &str = "20";
+const FETCH_WAIT_MS: &str = "50";
 
 /// How long a broker may leave a request unanswered, in milliseconds, before the client takes the
 /// connection for dead. Kafka's default of 60 s is how long a lane would wait for a broker whose

@@ -40,7 +40,8 @@ pub(super) enum Rebalance {
 pub(super) struct LaneContext {
     metrics: WriterMetrics,
     rebalances: Mutex<Vec<Rebalance>>,
-    /// By topic and partition: when the newest record written was appended to Kafka.
+    /// By topic and partition: when the newest record written was appended to Kafka, or where none
+    /// is yet, the first one read.
     written_until: Mutex<HashMap<(String, i32), Timestamp>>,
     closing: AtomicBool,
     /// When the client last reported that it is no member of its group, if it did so last.
@@ -68,6 +69,12 @@ impl LaneContext {
     pub(super) fn next_rebalance(&self) -> Option<Rebalance> {
         let mut rebalances = lock(&self.rebalances);
         (!rebalances.is_empty()).then(|| rebalances.remove(0))
+    }
+
+    /// Notes when the first record read of a partition was appended: until something of it is
+    /// written, that is how far behind it is.
+    pub(super) fn began(&self, topic: &str, partition: i32, appended_at: Timestamp) {
+        lock(&self.written_until).entry((topic.to_owned(), partition)).or_insert(appended_at);
     }
 
     /// Notes how far a partition is written, for its lag in seconds.

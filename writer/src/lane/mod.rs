@@ -26,7 +26,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use common::failpoint;
-use common::time::Timestamp;
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -309,8 +308,7 @@ impl Lane {
             batch.records().iter().map(|record| (record.partition, record)).collect();
         for (partition, record) in newest {
             self.settled.insert(partition, record.message.offset() + 1);
-            if let Some(appended_ms) = record.message.timestamp().to_millis() {
-                let appended_at = Timestamp::from_micros(appended_ms.saturating_mul(1_000));
+            if let Some(appended_at) = record.appended_at() {
                 let topic = record.message.topic();
                 self.consumer.context().written(topic, partition.number, appended_at);
             }

@@ -78,7 +78,10 @@ async fn a_writer_that_comes_back_under_its_name_moves_no_partition() -> Result<
         let named = [("TAPEDECK_GROUP_INSTANCE_ID", name), patient];
         writer.variables(named).start().await
     };
-    let (stays, goes) = (start("stays").await?, start("goes").await?);
+    let stays = start("stays").await?;
+    stays.wait_ready().await?;
+    let goes = start("goes").await?;
+    goes.wait_ready().await?;
     share_out([&stays, &goes]).await?;
     let moved = "tapedeck_writer_rebalanced_partitions_total";
     let before = figure(&stays, moved, &[]).await?;
