@@ -51,10 +51,14 @@ missing_prerequisites() {
     fi
     if [[ $need == testing ]]; then
         has valgrind || printf 'valgrind\tValgrind, to count instructions\n'
-        has promtool || printf 'prometheus\tpromtool, to check the metrics in the tests\n'
+        [[ -x /usr/bin/prometheus ]] ||
+            printf 'prometheus\tPrometheus and promtool, to try the alerts and check metrics\n'
+        python3 -m pip --version &>/dev/null ||
+            printf 'python3-pip\tpip, to fetch the linter of the Dockerfile\n'
+        has systemd-analyze || printf 'systemd\tsystemd-analyze, to check the units\n'
     fi
     if [[ $need == testing || $need == faults ]]; then
-        has go || printf 'golang-go\tGo, to build Toxiproxy\n'
+        has go || printf 'golang-go\tGo, to build Toxiproxy, and the tools that check chart and images\n'
         [[ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1" ]] ||
             printf 'faketime\tlibfaketime, to set a service'"'"'s clock wrong\n'
     fi

@@ -63,11 +63,10 @@ cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/
 step "instructions of the hot functions"
 deploy/local/instructions.sh || passed=false
 
-step "recording rules, alerts and the runbook"
-deploy/prometheus/check.sh </dev/null || passed=false
-
-step "the Helm chart"
-deploy/helm/check.sh </dev/null || passed=false
+for part in prometheus helm docker systemd; do
+    step "deploy/$part"
+    "deploy/$part/check.sh" </dev/null || passed=false
+done
 
 step "a short fault run"
 PROFILE=dev deploy/local/chaos.sh --seed $FAULT_RUN_SEED --minutes $FAULT_RUN_MINUTES \
