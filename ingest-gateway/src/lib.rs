@@ -31,6 +31,7 @@ pub mod processor;
 pub mod publication;
 pub mod publish;
 pub mod rate_limit;
+pub mod reload;
 pub mod routes;
 pub mod serve;
 pub mod server;

@@ -81,11 +81,12 @@ pub async fn run(
     let admin = admin::serve(listeners.admin, registry, admin_health, ended.clone());
     let mut admin = tokio::spawn(admin);
     let mut background = spawn_background(&gateway, keys_watch, health);
-    let tls = Tls::open(&options.tls, &gateway.metrics)?;
-    if let Some(tls) = &tls {
+    let tls = Tls::open(&options.tls, &gateway.metrics)?.map(|(tls, contents)| {
         let every = Duration::from_secs(options.tls.tls_reload_seconds);
-        background.spawn(tls::reload_on_change(Arc::clone(tls), every, gateway.metrics.clone()));
-    }
+        let (watched, metrics) = (Arc::clone(&tls), gateway.metrics.clone());
+        background.spawn(tls::reload_on_change(watched, contents, every, metrics));
+        tls
+    });
     let serving = Arc::clone(&gateway);
     let mut server = tokio::spawn(async move {
         let (router, close) = (routes::router(Arc::clone(&serving)), serving.draining.clone());

@@ -13,11 +13,11 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
-use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::metrics::GatewayMetrics;
+use crate::reload::Reload;
 
 /// How long a client may take until both sides are agreed.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,7 +94,7 @@ struct Files {
 
 /// What they hold.
 #[derive(PartialEq, Eq)]
-struct Contents {
+pub struct Contents {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
@@ -129,20 +129,21 @@ impl Files {
 }
 
 impl Tls {
-    /// Reads certificate and key; none where none are named.
+    /// Reads certificate and key, and also gives what it read; none where none are named.
     ///
     /// # Errors
     /// Names the file that cannot be used.
     pub fn open(
         options: &TlsOptions,
         metrics: &GatewayMetrics,
-    ) -> Result<Option<Arc<Self>>, Unusable> {
+    ) -> Result<Option<(Arc<Self>, Contents)>, Unusable> {
         let Some(files) = options.files() else {
             return Ok(None);
         };
-        let acceptor = RwLock::new(files.acceptor(&files.read()?)?);
+        let contents = files.read()?;
+        let acceptor = RwLock::new(files.acceptor(&contents)?);
         let handshake_seconds = metrics.tls_handshake_seconds.clone();
-        Ok(Some(Arc::new(Self { files, acceptor, handshake_seconds })))
+        Ok(Some((Arc::new(Self { files, acceptor, handshake_seconds }), contents)))
     }
 
     /// Agrees with a client.
@@ -161,42 +162,27 @@ impl Tls {
     }
 }
 
-/// Takes over certificate and key whenever a file's content changes, for ever. While they cannot be
-/// used, as between the replacement of one and of the other, those before stay.
-pub async fn reload_on_change(tls: Arc<Tls>, every: Duration, metrics: GatewayMetrics) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut last, mut last_error) = (None, None);
-    loop {
-        ticks.tick().await;
-        let files = tls.files.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || files.read()).await else {
-            continue;
-        };
-        let changed = read.and_then(|contents| {
-            if last.as_ref() == Some(&contents) {
-                return Ok(false);
-            }
-            let acceptor = tls.files.acceptor(&contents)?;
+/// Takes over certificate and key whenever a file's content is another than the `last`, for ever.
+/// While they cannot be used, as between the replacement of one and of the other, those before stay.
+pub async fn reload_on_change(
+    tls: Arc<Tls>,
+    last: Contents,
+    every: Duration,
+    metrics: GatewayMetrics,
+) {
+    let files = tls.files.clone();
+    let reload = Reload {
+        every,
+        last,
+        read: move || files.read(),
+        take_over: move |contents: &Contents| {
+            let acceptor = tls.files.acceptor(contents)?;
             *tls.acceptor.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
-            last = Some(contents);
-            Ok(true)
-        });
-        match changed {
-            Ok(false) => last_error = None,
-            Ok(true) => {
-                last_error = None;
-                tracing::info!(certificate = %tls.files.certificate.display(), "certificate read");
-            }
-            Err(error) => {
-                let error = error.to_string();
-                // The same failure is counted each time and told once.
-                metrics.tls_reload_failures.inc();
-                if last_error.as_ref() != Some(&error) {
-                    tracing::error!(%error, "certificate not read again; the one before stays");
-                    last_error = Some(error);
-                }
-            }
-        }
-    }
+            tracing::info!(certificate = %tls.files.certificate.display(), "certificate read");
+            Ok(())
+        },
+        failures: metrics.tls_reload_failures,
+        told: "certificate not read again; the one before stays",
+    };
+    reload.on_change().await;
 }

@@ -126,19 +126,11 @@ impl DatabaseOptions {
     /// The same, on a thread of its own: it reads files, and those may lie on what hangs.
     async fn config_apart(
         &self,
-        application: &str,
-        settings: &[(&str, &str)],
+        application: &'static str,
+        settings: &'static [(&'static str, &'static str)],
     ) -> Result<(tokio_postgres::Config, Option<TlsConnector>), ConnectError> {
-        let (options, application) = (self.clone(), application.to_owned());
-        let settings: Vec<_> = settings
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        let read = tokio::task::spawn_blocking(move || {
-            let settings: Vec<_> =
-                settings.iter().map(|(name, value)| (&**name, &**value)).collect();
-            options.config(&application, &settings)
-        });
+        let options = self.clone();
+        let read = tokio::task::spawn_blocking(move || options.config(application, settings));
         let read = read.await.map_err(|error| ConnectError::Configuration(error.to_string()))?;
         read.map_err(ConnectError::Configuration)
     }
@@ -174,7 +166,7 @@ impl DatabaseOptions {
     ///
     /// # Errors
     /// See [`ConnectError`]; none of them shows the password.
-    pub async fn connect(&self, application: &str) -> Result<Session, ConnectError> {
+    pub async fn connect(&self, application: &'static str) -> Result<Session, ConnectError> {
         self.connect_with(application, &[]).await
     }
 
@@ -184,8 +176,8 @@ impl DatabaseOptions {
     /// See [`ConnectError`].
     pub async fn connect_with(
         &self,
-        application: &str,
-        settings: &[(&str, &str)],
+        application: &'static str,
+        settings: &'static [(&'static str, &'static str)],
     ) -> Result<Session, ConnectError> {
         let within = Duration::from_millis(self.database_connect_timeout_ms.into());
         let dead_peer = Duration::from_millis(self.database_dead_peer_timeout_ms.into());

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 use common::options::{CheckOptions, Problems};
-use tokio::time::MissedTickBehavior;
 
 use super::KeyHash;
 use super::file::{KeysFile, KeysFileError, read_bytes};
 use crate::metrics::{GatewayMetrics, gauge_value};
 use crate::problem::{Kind, Problem};
 use crate::rate_limit::{RateLimit, RateLimitOptions};
+use crate::reload::Reload;
 
 /// Who may send.
 #[derive(Clone, Debug, Args)]
@@ -180,42 +180,23 @@ pub struct KeysWatch {
 }
 
 /// Takes over the keys whenever the file's content changes, for ever. While the file cannot be
-/// read, the keys read before stay valid. (Contents are compared, as times of change can repeat
-/// and mounted secrets are links that move.)
-pub async fn reload_on_change(mut watch: KeysWatch, store: Arc<KeyStore>, metrics: GatewayMetrics) {
-    let mut ticks = tokio::time::interval(watch.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last_error = None;
-    loop {
-        ticks.tick().await;
-        let path = watch.path.clone();
-        let read = tokio::task::spawn_blocking(move || read_bytes(&path)).await;
-        let Ok(read) = read else {
-            continue;
-        };
-        let result = read.and_then(|content| {
-            if content == watch.last_content {
-                return Ok(false);
-            }
-            let file = parse(&watch.path, content.as_deref())?;
-            watch.last_content = content;
-            let count = store.replace(&file, &metrics);
+/// read, the keys read before stay valid.
+pub async fn reload_on_change(watch: KeysWatch, store: Arc<KeyStore>, metrics: GatewayMetrics) {
+    let KeysWatch { path, last_content, interval } = watch;
+    let watched = path.clone();
+    let reload = Reload {
+        every: interval,
+        last: last_content,
+        read: move || read_bytes(&watched),
+        failures: metrics.keys_reload_failures.clone(),
+        take_over: move |content: &Option<Vec<u8>>| {
+            let count = store.replace(&parse(&path, content.as_deref())?, &metrics);
             tracing::info!(keys = count, "keys reloaded");
-            Ok(true)
-        });
-        match result {
-            Ok(_) => last_error = None,
-            Err(error) => {
-                let error = error.to_string();
-                // The same failure is counted each time and told once.
-                metrics.keys_reload_failures.inc();
-                if last_error.as_ref() != Some(&error) {
-                    tracing::error!(%error, "keys not reloaded; those read before stay valid");
-                    last_error = Some(error);
-                }
-            }
-        }
-    }
+            Ok(())
+        },
+        told: "keys not reloaded; those read before stay valid",
+    };
+    reload.on_change().await;
 }
 
 /// The keys in a file's content. One that has vanished is a mistake, not an empty list: it must

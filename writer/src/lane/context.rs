@@ -40,9 +40,9 @@ pub(super) enum Rebalance {
 pub(super) struct LaneContext {
     metrics: WriterMetrics,
     rebalances: Mutex<Vec<Rebalance>>,
-    /// By topic and partition: when the newest record written was appended to Kafka, or where none
-    /// is yet, the first one read.
-    written_until: Mutex<HashMap<(String, i32), Timestamp>>,
+    /// By partition of the lane's topic: when the newest record written was appended to Kafka, or
+    /// where none is yet, the first one read.
+    written_until: Mutex<HashMap<i32, Timestamp>>,
     closing: AtomicBool,
     /// When the client last reported that it is no member of its group, if it did so last.
     outside_at: Mutex<Option<Instant>>,
@@ -73,25 +73,25 @@ impl LaneContext {
 
     /// Notes when the first record read of a partition was appended: until something of it is
     /// written, that is how far behind it is.
-    pub(super) fn began(&self, topic: &str, partition: i32, appended_at: Timestamp) {
-        lock(&self.written_until).entry((topic.to_owned(), partition)).or_insert(appended_at);
+    pub(super) fn began(&self, partition: i32, appended_at: Timestamp) {
+        lock(&self.written_until).entry(partition).or_insert(appended_at);
     }
 
     /// Notes how far a partition is written, for its lag in seconds.
-    pub(super) fn written(&self, topic: &str, partition: i32, appended_at: Timestamp) {
-        lock(&self.written_until).insert((topic.to_owned(), partition), appended_at);
+    pub(super) fn written(&self, partition: i32, appended_at: Timestamp) {
+        lock(&self.written_until).insert(partition, appended_at);
     }
 
     /// The lane no longer answers for the lag of these partitions.
     pub(super) fn forget_lag(&self, partitions: &TopicPartitionList) {
         let mut written_until = lock(&self.written_until);
         for element in partitions.elements() {
-            let (topic, partition) = (element.topic().to_owned(), element.partition());
-            let number = partition.to_string();
+            let number = element.partition().to_string();
+            let labels = [element.topic(), &number];
             // Absent where no statistics came while it was ours.
-            let _ = self.metrics.lag_records.remove_label_values(&[&topic, &number]);
-            let _ = self.metrics.lag_seconds.remove_label_values(&[&topic, &number]);
-            written_until.remove(&(topic, partition));
+            let _ = self.metrics.lag_records.remove_label_values(&labels);
+            let _ = self.metrics.lag_seconds.remove_label_values(&labels);
+            written_until.remove(&element.partition());
         }
     }
 
@@ -103,7 +103,7 @@ impl LaneContext {
     fn note_lag(&self, topic: &str, partition: i32, lag: i64) {
         let number = partition.to_string();
         self.metrics.lag_records.with_label_values(&[topic, &number]).set(lag);
-        let written_until = lock(&self.written_until).get(&(topic.to_owned(), partition)).copied();
+        let written_until = lock(&self.written_until).get(&partition).copied();
         let seconds = match written_until {
             Some(until) if lag > 0 => Timestamp::now().seconds_since(until).max(0.0),
             _ => 0.0,

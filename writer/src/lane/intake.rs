@@ -66,7 +66,7 @@ impl Lane {
                 let topic = record.message.topic();
                 self.parts.metrics.records_consumed.with_label_values(&[topic]).inc();
                 if let Some(appended_at) = record.appended_at() {
-                    self.consumer.context().began(topic, partition.number, appended_at);
+                    self.consumer.context().began(partition.number, appended_at);
                 }
                 self.parts.metrics.record_bytes.inc_by(record.value().len() as u64);
                 self.parts.accounts.consume(record.events());

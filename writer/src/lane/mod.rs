@@ -309,8 +309,7 @@ impl Lane {
         for (partition, record) in newest {
             self.settled.insert(partition, record.message.offset() + 1);
             if let Some(appended_at) = record.appended_at() {
-                let topic = record.message.topic();
-                self.consumer.context().written(topic, partition.number, appended_at);
+                self.consumer.context().written(partition.number, appended_at);
             }
         }
         self.commits.want();

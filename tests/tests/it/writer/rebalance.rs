@@ -68,6 +68,22 @@ async fn share_out(writers: [&Service; 2]) -> Result<()> {
     .await
 }
 
+/// Feeds events to all partitions, and sees that both writers had some of them.
+async fn both_consume(environment: &Environment, writers: [&Service; 2]) -> Result<()> {
+    let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
+    let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1")])).collect();
+    feed(environment, &records).await?;
+    let sql = environment.sql().await?;
+    for session in &sessions {
+        wait_stored(&sql, session, 1).await?;
+    }
+    for writer in writers {
+        let consumed = figure(writer, "tapedeck_writer_events_consumed_total", &[]).await?;
+        ensure!(consumed > 0.0, "one of them had no partition of events");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_writer_that_comes_back_under_its_name_moves_no_partition() -> Result<()> {
     let environment = Environment::new(Stack::shared().await?).await?;
@@ -88,17 +104,7 @@ async fn a_writer_that_comes_back_under_its_name_moves_no_partition() -> Result<
     ensure!(goes.terminate().await?.success(), "{}", goes.log());
     let back = start("goes").await?;
     share_out([&stays, &back]).await?;
-    let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
-    let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1")])).collect();
-    feed(&environment, &records).await?;
-    let sql = environment.sql().await?;
-    for session in &sessions {
-        wait_stored(&sql, session, 1).await?;
-    }
-    for writer in [&stays, &back] {
-        let consumed = figure(writer, "tapedeck_writer_events_consumed_total", &[]).await?;
-        ensure!(consumed > 0.0, "one of them had no partition of events");
-    }
+    both_consume(&environment, [&stays, &back]).await?;
     assert_eq!(figure(&stays, moved, &[]).await?, before, "the other noticed");
     Ok(())
 }
@@ -111,18 +117,7 @@ async fn a_writer_that_joins_gets_its_share_of_either_topic() -> Result<()> {
     first.wait_ready().await?;
     let second = start().await?;
     share_out([&first, &second]).await?;
-    let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
-    let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1")])).collect();
-    feed(&environment, &records).await?;
-    let sql = environment.sql().await?;
-    for session in &sessions {
-        wait_stored(&sql, session, 1).await?;
-    }
-    for writer in [&first, &second] {
-        let consumed = figure(writer, "tapedeck_writer_events_consumed_total", &[]).await?;
-        ensure!(consumed > 0.0, "one of them had no partition of events");
-    }
-    Ok(())
+    both_consume(&environment, [&first, &second]).await
 }
 
 #[tokio::test]
