@@ -110,6 +110,7 @@ async fn nothing_fires_under_load_and_what_fires_without_writers_ends_with_the_n
     }
     every_panel_shows_something(&watched.prometheus).await?;
     every_metric_of_the_page_is_there(&watched.prometheus).await?;
+    every_query_of_the_runbook_is_understood(&watched).await?;
 
     ensure!(writer.terminate().await?.success(), "{}", writer.log());
     eventually("it is told that there is no writer", PATIENCE, async || {
@@ -169,6 +170,25 @@ fn filled_in(expression: &str) -> Result<String> {
     Ok(Regex::new(r"\$(?:job|instance)\b|\$\{(?:job|instance)(?::\w+)?\}")?
         .replace_all(&query, ".*")
         .into_owned())
+}
+
+/// Asks what the runbook tells people to ask when they are called at night.
+async fn every_query_of_the_runbook_is_understood(watched: &Watched) -> Result<()> {
+    let page = fs::read_to_string(paths::repository().join("docs/runbook.md"))?;
+    let blocks = |language: &str| {
+        let block = Regex::new(&format!(r"(?ms)^ *```{language}\n(.*?)^ *```$"))?;
+        anyhow::Ok(block.captures_iter(&page).map(|found| found[1].to_owned()).collect::<Vec<_>>())
+    };
+    let (of_prometheus, of_postgres) = (blocks("promql")?, blocks("sql")?);
+    ensure!(of_prometheus.len() > 20 && of_postgres.len() > 1, "the page has fewer queries");
+    for query in of_prometheus.iter().flat_map(|block| block.lines()) {
+        watched.prometheus.query(query).await?;
+    }
+    let sql = watched.gateway.environment.sql().await?;
+    for query in of_postgres {
+        sql.simple_query(&query).await.with_context(|| query.clone())?;
+    }
+    Ok(())
 }
 
 /// Looks for each metric that `docs/metrics.md` describes.
