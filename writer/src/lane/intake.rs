@@ -15,6 +15,10 @@ use crate::record::{NewerSchema, Partition, Record};
 impl Lane {
     /// How long a poll may wait: until the batch is due or the settler may be done.
     pub(super) fn poll_timeout(&self) -> Duration {
+        // What a halted lane holds is long due and goes nowhere.
+        if self.halted {
+            return ROUND;
+        }
         if self.settling.is_some() {
             // An outcome may come at any time and is not heard while polling.
             return Duration::from_millis(5);
