@@ -8,12 +8,15 @@ use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::{QueryableByName, sql_query};
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::store::APPLICATION;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// What other roles may do with the tables, as SQL that changes nothing when it is run again.
+const GRANTS: &str = include_str!("../grants.sql");
 
 /// The advisory lock that migrating instances take turns with.
 const LOCK: i64 = 0x7461_7065_6465_636b;
@@ -39,7 +42,8 @@ struct Locked {
     locked: bool,
 }
 
-/// Runs the migrations that the database has not seen; one instance at a time.
+/// Runs the migrations that the database has not seen, and grants the roles of
+/// `deploy/postgres/roles.sql` their rights; one instance at a time.
 ///
 /// # Errors
 /// When the database cannot be reached or refuses, or another instance takes too long.
@@ -52,12 +56,16 @@ pub async fn migrate(options: &DatabaseOptions) -> anyhow::Result<()> {
     let run = move || {
         let mut harness = AsyncMigrationHarness::<AsyncPgConnection>::new(connection);
         match harness.run_pending_migrations(MIGRATIONS) {
-            Ok(versions) => Ok(versions.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            Ok(versions) => {
+                let versions: Vec<_> = versions.iter().map(ToString::to_string).collect();
+                Ok((versions, harness.into_inner()))
+            }
             Err(error) => Err(anyhow!("{error}")),
         }
     };
-    let versions =
+    let (versions, mut connection) =
         tokio::task::spawn_blocking(run).await?.context("a migration failed and was undone")?;
+    connection.batch_execute(GRANTS).await.context("cannot grant other roles their rights")?;
     tracing::info!(migrations = ?versions, "the database is up to date");
     Ok(())
 }

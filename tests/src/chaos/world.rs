@@ -17,7 +17,7 @@ use crate::stack::cluster::Cluster;
 use crate::stack::replicated::{ReplicatedPostgres, TABLE_SPACE};
 use crate::stack::service::{Service, ServiceBuilder};
 use crate::stack::toxiproxy::Toxiproxy;
-use crate::stack::{Environment, Folder, eventually, postgres};
+use crate::stack::{Environment, Folder, Role, eventually, postgres};
 
 /// Settings by their environment variables.
 type Settings = Vec<(&'static str, String)>;
@@ -128,8 +128,8 @@ impl World {
         let url_by = |proxy: &crate::stack::toxiproxy::Proxy| {
             primary.url_by(&proxy.address().to_string(), DATABASE)
         };
-        let writers_database_url = url_by(&links.writers_postgres);
-        let reporters_database_url = url_by(&links.reporters_postgres);
+        let writers_database_url = Role::Writer.url(&url_by(&links.writers_postgres))?;
+        let reporters_database_url = Role::Reporter.url(&url_by(&links.reporters_postgres))?;
         let questions = url_by(&links.questions_postgres);
         let environment = Environment::at(&folder, cluster.brokers(), questions).await?;
         postgres::connect(&direct).await?.batch_execute(REFUSE_UNWRITABLE).await?;

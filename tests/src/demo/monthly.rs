@@ -7,9 +7,9 @@ use serde::Deserialize;
 use tokio_postgres::Client;
 
 use crate::recordings::Session;
-use crate::stack::Addresses;
 use crate::stack::launch::Launch;
 use crate::stack::paths::built_program;
+use crate::stack::{Addresses, Role};
 
 /// How long a command of the reporter may take.
 const COMMAND_WITHIN: Duration = Duration::from_secs(60);
@@ -67,7 +67,7 @@ async fn reporter(addresses: &Addresses, arguments: &[&str]) -> anyhow::Result<S
     let line = format!("reporter {}", arguments.join(" "));
     let process = Launch::new(&line, built_program("reporter")?, &log)
         .arguments(arguments)
-        .variable("TAPEDECK_DATABASE_URL", &addresses.database_url)
+        .variable("TAPEDECK_DATABASE_URL", Role::Reporter.url(&addresses.database_url)?)
         .output(&output)
         .start()?;
     let status = process.wait_for_exit(COMMAND_WITHIN).await?;

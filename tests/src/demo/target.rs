@@ -38,7 +38,7 @@ impl Target {
         match (home.state()?, keep) {
             (State::Running { addresses, .. }, _) => {
                 note("A Tapedeck is running already: it is used, and left running");
-                Ok(Self::Found(addresses))
+                Ok(Self::Found(*addresses))
             }
             (State::Changing { pid }, _) => {
                 anyhow::bail!("a stack is starting or stopping (process {pid}): try again")
@@ -58,7 +58,7 @@ impl Target {
                     // Dropping what has been started ends it.
                     () = stop.cancelled() => anyhow::bail!("interrupted"),
                 };
-                let addresses = tapedeck.addresses();
+                let addresses = tapedeck.addresses()?;
                 Ok(Self::Own { tapedeck: Box::new(tapedeck), addresses })
             }
         }

@@ -19,8 +19,10 @@ pub struct Addresses {
     pub writer_admin_url: String,
     /// The reporter's admin port, `http://host:port`.
     pub reporter_admin_url: String,
-    /// The database, with name and password.
+    /// The database, for people's questions, with role and password.
     pub database_url: String,
+    /// The database, for who may do everything.
+    pub database_admin_url: String,
     /// Kafka, `host:port`.
     pub kafka_brokers: String,
     /// The key that recorders send.
@@ -37,6 +39,7 @@ impl Addresses {
             ("WRITER_ADMIN_URL", &*self.writer_admin_url),
             ("REPORTER_ADMIN_URL", &*self.reporter_admin_url),
             ("DATABASE_URL", &*self.database_url),
+            ("DATABASE_ADMIN_URL", &*self.database_admin_url),
             ("KAFKA_BROKERS", &*self.kafka_brokers),
             ("TAPEDECK_KEY", &*self.key),
         ];
@@ -69,6 +72,7 @@ impl Addresses {
             writer_admin_url: get("WRITER_ADMIN_URL")?,
             reporter_admin_url: get("REPORTER_ADMIN_URL")?,
             database_url: get("DATABASE_URL")?,
+            database_admin_url: get("DATABASE_ADMIN_URL")?,
             kafka_brokers: get("KAFKA_BROKERS")?,
             key: get("TAPEDECK_KEY")?,
             prometheus_url: get("PROMETHEUS_URL").ok(),
@@ -116,6 +120,7 @@ mod tests {
             writer_admin_url: "http://127.0.0.1:3".into(),
             reporter_admin_url: "http://127.0.0.1:4".into(),
             database_url: "postgres://name:word@127.0.0.1:5/base?a=b&c=$d".into(),
+            database_admin_url: "postgres://other:word@127.0.0.1:5/base".into(),
             kafka_brokers: "127.0.0.1:6".into(),
             key: "key=with+signs/".into(),
             prometheus_url: Some("http://127.0.0.1:7".into()),

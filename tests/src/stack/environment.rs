@@ -14,6 +14,7 @@ use super::launch::Launch;
 use super::paths::built_program;
 use super::postgres::{self, Postgres};
 use super::records::Records;
+use super::roles::Role;
 use super::service::{Program, ServiceBuilder};
 use super::wait::eventually;
 use super::{Folder, Stack};
@@ -96,7 +97,7 @@ impl Environment {
             topic_prefix,
             name,
         };
-        environment.command(Program::Writer).arguments(["migrate"]).run().await?.success()?;
+        environment.migrate()?.run().await?.success()?;
         environment.key = environment.add_key(KEY_NAME).await?;
         Ok(environment)
     }
@@ -119,6 +120,16 @@ impl Environment {
     /// A one-off command of a program, with the environment's settings.
     pub fn command(&self, program: Program) -> CommandBuilder<'_> {
         CommandBuilder::new(self, program)
+    }
+
+    /// `writer migrate`, as the role that owns the tables.
+    ///
+    /// # Errors
+    /// When the database's address is not one of a role.
+    pub fn migrate(&self) -> Result<CommandBuilder<'_>> {
+        let url = self.database_url_for(Role::Migrate)?;
+        let command = self.command(Program::Writer).arguments(["migrate"]);
+        Ok(command.variable("TAPEDECK_DATABASE_URL", url))
     }
 
     /// Makes another key under the given name.
@@ -165,12 +176,20 @@ impl Environment {
         &self.name
     }
 
-    /// The database's address.
+    /// The database's address, for the superuser.
     pub fn database_url(&self) -> &str {
         &self.database_url
     }
 
-    /// A connection to the database for the test's own questions.
+    /// The database's address, for a role.
+    ///
+    /// # Errors
+    /// When it is not that of a role.
+    pub fn database_url_for(&self, role: Role) -> Result<String> {
+        role.url(&self.database_url)
+    }
+
+    /// A connection to the database for the test's own questions, which may do everything.
     ///
     /// # Errors
     /// When the server cannot be reached.
@@ -222,13 +241,21 @@ impl Environment {
         let name = program.name();
         let number = self.processes.fetch_add(1, Ordering::Relaxed) + 1;
         let log = self.folder.join(format!("{number:03}-{name}.log"));
-        let settings = self.settings().map(|(name, value)| (name.to_owned(), value));
+        let role = match program {
+            Program::Gateway => None,
+            Program::Writer => Some(Role::Writer),
+            Program::Reporter => Some(Role::Reporter),
+        };
+        let database = role.map(|role| self.database_url_for(role)).transpose()?;
+        let database = database.map(|url| ("TAPEDECK_DATABASE_URL", url));
+        let settings = self.settings().into_iter().chain(database);
+        let settings = settings.map(|(name, value)| (name.to_owned(), value));
         let launch = Launch::new(name, file, log);
         Ok(launch.variables(settings).variables(variables))
     }
 
     /// The settings that all of the environment's processes get.
-    fn settings(&self) -> [(&'static str, String); 12] {
+    fn settings(&self) -> [(&'static str, String); 11] {
         let any_port = "127.0.0.1:0";
         [
             ("TAPEDECK_LOG_FORMAT", "json".to_owned()),
@@ -242,7 +269,6 @@ impl Environment {
             ("TAPEDECK_TOPIC_MIN_INSYNC_REPLICAS", "1".to_owned()),
             ("TAPEDECK_CREATE_TOPICS", "true".to_owned()),
             ("TAPEDECK_CONSUMER_GROUP", self.name.clone()),
-            ("TAPEDECK_DATABASE_URL", self.database_url.clone()),
         ]
     }
 }

@@ -10,10 +10,11 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, Uid, User};
 use tokio_postgres::{Client, NoTls};
 
-use super::certificates::Identity;
+use super::certificates::{Authority, Identity};
 use super::launch::Launch;
 use super::ports;
 use super::process::{self, Process};
+use super::roles::{self, Role};
 use super::tuning::Tuning;
 use super::wait::eventually;
 
@@ -25,9 +26,6 @@ const INSTALLED_VERSIONS: &str = "/usr/lib/postgresql";
 
 /// Postgres refuses to run as root; this user is made by its package.
 const UNPRIVILEGED_USER: &str = "postgres";
-
-/// The superuser of the server.
-const ROLE: &str = "tapedeck";
 
 /// How long making the data folder may take.
 const INITIALISE_WITHIN: Duration = Duration::from_secs(120);
@@ -80,7 +78,9 @@ impl Postgres {
             let files = Files { programs, folder, user, tuning };
             files.initialise(&password).await.context("its data folder cannot be made")?;
             let process = files.start(port, &password).await?;
-            Ok(Self { process, files, port, password: password.clone() })
+            let server = Self { process, files, port, password: password.clone() };
+            roles::create(&server.sql().await?, &password).await.context("its roles")?;
+            Ok(server)
         })
         .await
         .context("Postgres does not start")
@@ -91,7 +91,7 @@ impl Postgres {
         self.url_by(&self.address(), database)
     }
 
-    /// Makes an empty database and gives its address.
+    /// Makes an empty database, open to the roles, and gives its address for the superuser.
     ///
     /// # Errors
     /// When the server refuses.
@@ -101,7 +101,9 @@ impl Postgres {
             .batch_execute(&format!("CREATE DATABASE \"{name}\""))
             .await
             .with_context(|| format!("cannot create the database {name}"))?;
-        Ok(self.url(name))
+        let url = self.url(name);
+        roles::admit(&connect(&url).await?).await.context("the rights of the roles")?;
+        Ok(url)
     }
 
     /// A connection of the superuser to the server itself.
@@ -118,22 +120,50 @@ impl Postgres {
     /// When the server refuses.
     pub async fn speak_tls(&self, identity: &Identity) -> Result<()> {
         let sql = self.sql().await?;
-        let folder: String = sql.query_one("SHOW data_directory", &[]).await?.get(0);
-        for (name, text) in [("server.crt", &identity.certificate), ("server.key", &identity.key)] {
-            let file = Path::new(&folder).join(name);
-            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-            // The server takes no key that others can read, nor one that is another's.
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
-            if let Some(user) = &self.files.user {
-                chown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-            }
-        }
+        self.write_data(&sql, "server.crt", &identity.certificate).await?;
+        self.write_data(&sql, "server.key", &identity.key).await?;
         sql.batch_execute("ALTER SYSTEM SET ssl = on").await?;
+        self.reload(&sql).await
+    }
+
+    /// Has the server let a role in only with a certificate by the authority that says that it is
+    /// this role, and over TLS.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn demand_certificate(&self, role: Role, authority: &Authority) -> Result<()> {
+        let sql = self.sql().await?;
+        self.write_data(&sql, "clients.crt", authority.certificate()).await?;
+        sql.batch_execute("ALTER SYSTEM SET ssl_ca_file = 'clients.crt'").await?;
+        let file: String = sql.query_one("SHOW hba_file", &[]).await?.get(0);
+        let rules = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+        // The first rule that fits counts.
+        let role = role.name();
+        let demand = format!("hostssl all {role} all cert\nhost all {role} all reject\n{rules}");
+        self.write_data(&sql, "pg_hba.conf", &demand).await?;
+        self.reload(&sql).await
+    }
+
+    /// Writes a file of the server's data folder, which nobody else may read.
+    async fn write_data(&self, sql: &Client, name: &str, text: &str) -> Result<()> {
+        let folder: String = sql.query_one("SHOW data_directory", &[]).await?.get(0);
+        let file = Path::new(&folder).join(name);
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        // The server takes no key that others can read, nor one that is another's.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+        if let Some(user) = &self.files.user {
+            chown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        Ok(())
+    }
+
+    /// Has the server read its configuration again, and waits until it has.
+    async fn reload(&self, sql: &Client) -> Result<()> {
         let loaded = "SELECT extract(epoch FROM pg_conf_load_time())::float8";
         let before: f64 = sql.query_one(loaded, &[]).await?.get(0);
         sql.batch_execute("SELECT pg_reload_conf()").await?;
         // A session tells when its server had read its configuration.
-        eventually("the server has read the certificate", START_WITHIN, async || {
+        eventually("the server has read its configuration", START_WITHIN, async || {
             let since = async {
                 let loaded = self.sql().await?.query_one(loaded, &[]).await?;
                 anyhow::Ok(loaded.get::<_, f64>(0))
@@ -299,7 +329,7 @@ impl Files {
             .launch("initdb")
             // Nothing is in it yet that a power cut could take.
             .arguments(["--no-sync", "--no-locale", "--encoding=UTF8"])
-            .arguments(["--auth=scram-sha-256", "--username", ROLE])
+            .arguments(["--auth=scram-sha-256", "--username", Role::Superuser.name()])
             .arguments(["--pwfile".into(), password_file])
             .arguments(["--pgdata".into(), self.data()])
             .start()?;
@@ -317,7 +347,7 @@ impl Files {
             .launch("pg_basebackup")
             .variable("PGPASSWORD", &primary.password)
             .arguments(["--host=127.0.0.1".to_owned(), format!("--port={}", primary.port)])
-            .arguments(["--username", ROLE, "--write-recovery-conf", "--no-sync"])
+            .arguments(["--username", Role::Superuser.name(), "--write-recovery-conf", "--no-sync"])
             .arguments(["--wal-method=stream", "--checkpoint=fast", "--no-password"])
             .arguments(["--pgdata".into(), self.data()])
             .arguments(mapped)
@@ -404,7 +434,7 @@ pub async fn wait_blocked(sql: &Client, application: &str, deadline: Duration) -
 }
 
 fn url(address: &str, password: &str, database: &str) -> String {
-    format!("postgres://{ROLE}:{password}@{address}/{database}")
+    format!("postgres://{}:{password}@{address}/{database}", Role::Superuser.name())
 }
 
 /// Signals a session's process, which may have ended.

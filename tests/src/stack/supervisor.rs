@@ -54,7 +54,7 @@ pub enum State {
         /// The process that looks after it.
         pid: i32,
         /// Where it is.
-        addresses: Addresses,
+        addresses: Box<Addresses>,
     },
 }
 
@@ -115,7 +115,7 @@ impl Home {
         lock.read_to_string(&mut pid)?;
         let pid = pid.trim().parse().context("the stack has only begun to start: try again")?;
         match Addresses::read(&self.addresses_file()) {
-            Ok(addresses) => Ok(State::Running { pid, addresses }),
+            Ok(addresses) => Ok(State::Running { pid, addresses: Box::new(addresses) }),
             Err(_) => Ok(State::Changing { pid }),
         }
     }
@@ -154,7 +154,7 @@ pub async fn run(
         // Dropping what has been started ends it.
         () = stop.cancelled() => return Ok(()),
     };
-    tapedeck.addresses().write(&home.addresses_file())?;
+    tapedeck.addresses()?.write(&home.addresses_file())?;
     report(READY);
     let failure = tokio::select! {
         failure = tapedeck.failure() => Err(failure),
@@ -179,7 +179,7 @@ pub async fn run_detached(
     stop: &CancellationToken,
 ) -> Result<Addresses> {
     match home.state()? {
-        State::Running { addresses, .. } => return Ok(addresses),
+        State::Running { addresses, .. } => return Ok(*addresses),
         State::Changing { pid } => bail!("process {pid} starts or stops the stack {}", home.name),
         State::Stopped => {}
     }
@@ -215,7 +215,7 @@ async fn come_up(home: &Home, child: &mut Child) -> Result<Addresses> {
             return Ok(Err(status));
         }
         match home.state() {
-            Ok(State::Running { addresses, .. }) => Ok(Ok(addresses)),
+            Ok(State::Running { addresses, .. }) => Ok(Ok(*addresses)),
             Ok(state) => Err(format!("{state:?}")),
             Err(error) => Err(format!("{error:#}")),
         }

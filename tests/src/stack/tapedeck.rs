@@ -9,6 +9,7 @@ use super::environment::Environment;
 use super::ports::PortOptions;
 use super::process::Process;
 use super::prometheus::{Prometheus, PrometheusOptions};
+use super::roles::Role;
 use super::service::{Program, Service};
 use super::{Ports, Stack, Tuning};
 
@@ -75,17 +76,21 @@ impl Tapedeck {
     }
 
     /// Where everything is.
-    pub fn addresses(&self) -> Addresses {
-        Addresses {
+    ///
+    /// # Errors
+    /// When the database's address is not one of a role.
+    pub fn addresses(&self) -> Result<Addresses> {
+        Ok(Addresses {
             gateway_url: self.gateway.url(),
             gateway_admin_url: self.gateway.admin_url(),
             writer_admin_url: self.writer.admin_url(),
             reporter_admin_url: self.reporter.admin_url(),
-            database_url: self.environment.database_url().to_owned(),
+            database_url: self.environment.database_url_for(Role::Reader)?,
+            database_admin_url: self.environment.database_url().to_owned(),
             kafka_brokers: self.environment.brokers().to_owned(),
             key: self.environment.key().to_owned(),
             prometheus_url: self.prometheus.as_ref().map(|it| it.url().to_owned()),
-        }
+        })
     }
 
     /// The settings that the services run with, for one-off commands.

@@ -18,6 +18,7 @@ mod recordings;
 mod reporter;
 mod reporter_fixture;
 mod reporter_serve;
+mod roles;
 mod rolling;
 mod schema;
 mod schema_document;

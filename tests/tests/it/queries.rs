@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::stack::{Environment, Stack};
+use tests::stack::{Environment, Role, Stack, postgres};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -14,7 +14,7 @@ use crate::{queries_data, schema_document};
 /// The page of queries.
 const QUERIES_PAGE: &str = "docs/queries.md";
 
-/// A client of the filled database, which all tests here share, as they only read.
+/// A client of the filled database, as whom people ask. All tests here share it: they only read.
 async fn filled() -> Result<Client> {
     static FILLED: OnceCell<Environment> = OnceCell::const_new();
     let environment = FILLED
@@ -24,7 +24,7 @@ async fn filled() -> Result<Client> {
             anyhow::Ok(environment)
         })
         .await?;
-    environment.sql().await
+    postgres::connect(&environment.database_url_for(Role::Reader)?).await
 }
 
 /// The last query before a place of the page.

@@ -184,7 +184,8 @@ async fn only_whom_the_owner_lets_may_make_partitions() -> Result<()> {
         .await?;
     assert!(row.get::<_, bool>(0), "it runs with its owner's rights");
     // A grant to PUBLIC would stand there without a name before the '='.
-    assert_eq!(row.get::<_, &str>(1), "{tapedeck=X/tapedeck}");
+    let granted = "{tapedeck_migrate=X/tapedeck_migrate,tapedeck_writer=X/tapedeck_migrate}";
+    assert_eq!(row.get::<_, &str>(1), granted);
     assert!(row.get::<_, &str>(2).contains("search_path=pg_catalog, pg_temp"));
     Ok(())
 }

@@ -57,7 +57,7 @@ impl Room {
 
     async fn addresses(&self, up: &Process) -> Result<Addresses> {
         up.wait_until("the stack is ready", UP_WITHIN, async || match self.home.state() {
-            Ok(State::Running { addresses, .. }) => Some(addresses),
+            Ok(State::Running { addresses, .. }) => Some(*addresses),
             _ => None,
         })
         .await
@@ -119,7 +119,7 @@ async fn two_stacks_run_side_by_side_and_stop_without_a_trace() -> Result<()> {
             reqwest::get(format!("{admin}/readyz")).await?.error_for_status()?;
         }
     }
-    let client = postgres::connect(&first_at.database_url).await?;
+    let client = postgres::connect(&first_at.database_admin_url).await?;
     client.batch_execute("CREATE TABLE only_here ()").await?;
     let client = postgres::connect(&second_at.database_url).await?;
     let tables = client

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tests::stack::certificates::Authority;
-use tests::stack::{Environment, Postgres, Program, Stack, eventually};
+use tests::stack::certificates::{Authority, Identity};
+use tests::stack::{Environment, Postgres, Program, Role, Stack, eventually};
 use tokio_rustls::TlsConnector;
 
 use crate::gateway::support::{Gateway, envelope, read_answer, write};
@@ -116,6 +116,45 @@ async fn who_cannot_prove_to_be_the_server_gets_no_session() -> Result<()> {
 
     postgres.speak_tls(&authority.issue("another.example")?).await?;
     fixture.is_refused(&url, "not valid for name").await
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_certificate_lets_in_who_has_the_right_one_and_nobody_else()
+-> Result<()> {
+    let fixture = Fixture::new().await?;
+    let Fixture { postgres, environment, authority } = &fixture;
+    postgres.speak_tls(&authority.issue("127.0.0.1")?).await?;
+    let clients = Authority::new()?;
+    postgres.demand_certificate(Role::Writer, &clients).await?;
+    let trusting = Role::Writer.url(&fixture.url("trusted.pem"))?;
+    let file = |name: &str| environment.folder().join(name);
+    let present = |identity: &Identity| -> Result<()> {
+        fs::write(file("client.key"), &identity.key)?;
+        Ok(fs::write(file("client.crt"), &identity.certificate)?)
+    };
+    let own = ["client.crt", "client.key"].map(|name| file(name).display().to_string());
+    let url = format!("{trusting}&sslcert={}&sslkey={}", own[0], own[1]);
+
+    fixture.is_refused(&trusting, "requires a valid client certificate").await?;
+    fixture.is_refused(&url, "client.key").await?;
+    let unknown = Authority::new()?.issue(Role::Writer.name())?;
+    present(&unknown)?;
+    fixture.is_refused(&url, "UnknownCA").await?;
+    present(&clients.issue(Role::Reporter.name())?)?;
+    fixture.is_refused(&url, "certificate authentication failed").await?;
+
+    let writer = environment.writer().variable("TAPEDECK_DATABASE_URL", url).start().await?;
+    eventually("the writer says why it waits", PATIENCE, async || match writer.readiness().await {
+        Ok(Err(reason)) if reason.contains("certificate authentication failed") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
+    // Taken over at the next connection.
+    present(&clients.issue(Role::Writer.name())?)?;
+    writer.wait_ready().await?;
+    let session = Session::new();
+    feed(environment, &[session.batch(0, &[("click", "1")])]).await?;
+    wait_stored(&environment.sql().await?, &session, 1).await
 }
 
 /// A client that trusts an authority.

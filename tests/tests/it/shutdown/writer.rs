@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use tests::stack::{Environment, Kafka, Postgres, Service, Stack};
+use tests::stack::{Environment, Kafka, Postgres, Role, Service, Stack};
 
 use super::{AT_ONCE, PATIENCE, begin_draining, ends_undrained};
 use crate::writer::support::{Session, feed, reaches, wait_stored};
@@ -110,8 +110,10 @@ async fn a_deadline_passes_also_while_a_rebalance_waits_for_postgres() -> Result
     // would not let it begin.
     let elsewhere = Environment::new(Stack::shared().await?).await?;
     let joining = it.environment.writer();
-    let joined =
-        joining.variable("TAPEDECK_DATABASE_URL", elsewhere.database_url()).start().await?;
+    let joined = joining
+        .variable("TAPEDECK_DATABASE_URL", elsewhere.database_url_for(Role::Writer)?)
+        .start()
+        .await?;
     it.writer.wait_logged("partitions are to go", PATIENCE).await?;
     joined.kill()?;
     ends_undrained(&it.writer, Signal::SIGTERM, DRAIN_TIMEOUT + AT_ONCE).await?;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tests::stack::{Environment, Postgres, Service, Stack, eventually};
+use tests::stack::{Environment, Postgres, Role, Service, Stack, eventually};
 use tokio_postgres::Client;
 
 use super::relay::Relay;
@@ -35,7 +35,7 @@ impl Fixture {
         let stack = Stack::shared().await?;
         let postgres = stack.private_postgres().await?;
         let environment = Environment::on(stack.folder(), stack.kafka(), &postgres).await?;
-        let direct = environment.database_url();
+        let direct = environment.database_url_for(Role::Writer)?;
         let config: tokio_postgres::Config = direct.parse()?;
         let port = *config.get_ports().first().context("no port")?;
         let relay = Relay::to(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
