@@ -53,23 +53,37 @@ impl Kafka {
     /// # Errors
     /// When Kafka cannot be fetched or does not come up.
     pub async fn start(parent: &Path, port: Option<u16>, tuning: Tuning) -> Result<Self> {
+        let start = async |port| Self::start_behind(parent, port, &address(port), tuning).await;
+        ports::start_on(port, start).await
+    }
+
+    /// Starts a new broker that tells its clients to come to `advertised`, `host:port`, from where
+    /// a relay may lead to its own port.
+    ///
+    /// # Errors
+    /// When Kafka cannot be fetched or does not come up.
+    pub async fn start_behind(
+        parent: &Path,
+        port: u16,
+        advertised: &str,
+        tuning: Tuning,
+    ) -> Result<Self> {
         let libraries = fetch(parent).await?;
-        ports::start_on(port, async |port| {
+        let start = async {
             let folder = parent.join(format!("kafka-{port}"));
             let files = Files::new(&libraries, folder, tuning);
             let (broker, controller_port) = (address(port), free_port()?);
             let own = format!(
                 "listeners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}\n\
-                 advertised.listeners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}\n\
+                 advertised.listeners=PLAINTEXT://{advertised},CONTROLLER://127.0.0.1:{controller_port}\n\
                  controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n"
             );
             files.write_properties(&own)?;
             files.format(&["--standalone"]).await?;
             let process = files.start(port).await?;
-            Ok(Self { process, files, port })
-        })
-        .await
-        .context("Kafka does not start")
+            anyhow::Ok(Self { process, files, port })
+        };
+        start.await.context("Kafka does not start")
     }
 
     /// What clients begin with, `host:port`.

@@ -44,6 +44,8 @@ pub(super) struct LaneContext {
     /// where none is yet, the first one read.
     written_until: Mutex<HashMap<i32, Timestamp>>,
     closing: AtomicBool,
+    /// The group has told the client at least once which partitions are its own.
+    joined: AtomicBool,
     /// When the client last reported that it is no member of its group, if it did so last.
     outside_at: Mutex<Option<Instant>>,
 }
@@ -55,8 +57,14 @@ impl LaneContext {
             rebalances: Mutex::default(),
             written_until: Mutex::default(),
             closing: AtomicBool::new(false),
+            joined: AtomicBool::new(false),
             outside_at: Mutex::default(),
         }
+    }
+
+    /// Whether the client has become a member of its group.
+    pub(super) fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
     }
 
     /// Whether the client has reported since then that it is no member of its group and does not
@@ -148,6 +156,7 @@ impl ConsumerContext for LaneContext {
         partitions: &mut TopicPartitionList,
     ) {
         let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        self.joined.store(true, Ordering::Release);
         if self.closing.load(Ordering::Acquire) {
             let answered = match assigned {
                 true => assign(consumer, &TopicPartitionList::new()),
@@ -172,12 +181,11 @@ impl ConsumerContext for LaneContext {
     }
 }
 
-/// Lets those of the partitions go that are held, as the group's protocol wants it; gives how many
-/// they were.
+/// Lets those of the partitions go that are held, as the group's protocol wants it; gives them.
 pub(super) fn unassign(
     consumer: &BaseConsumer<LaneContext>,
     partitions: &TopicPartitionList,
-) -> KafkaResult<usize> {
+) -> KafkaResult<TopicPartitionList> {
     // Those never taken on, or gone already, cannot be let go, and would spoil the list.
     let assigned = consumer.assignment()?;
     let mut held = TopicPartitionList::new();
@@ -199,7 +207,7 @@ pub(super) fn unassign(
         rdkafka::consumer::RebalanceProtocol::Cooperative => consumer.incremental_unassign(&held),
         _ => consumer.unassign(),
     }?;
-    Ok(held.count())
+    Ok(held)
 }
 
 /// Takes partitions on, as the group's protocol wants it.

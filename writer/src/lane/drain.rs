@@ -14,8 +14,10 @@ use crate::batch::CloseReason;
 /// How often a lane that has finished looks whether it may go on leaving.
 const LEAVING_ROUND: Duration = Duration::from_millis(10);
 
-/// How long to wait until the client has left: a rebalance under way takes the other members a
-/// heartbeat to notice. After that, the group waits for this member's session to time out.
+/// How long to wait until the client has become a member, and then until it has left: a rebalance
+/// under way takes the other members a heartbeat to notice. After that, the group waits for this
+/// member's session to time out.
+const JOIN_WITHIN: Duration = Duration::from_secs(3);
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
 impl Lane {
@@ -102,6 +104,10 @@ impl Lane {
     /// Leaves the group. Closing alone does not when no partition is held: the others would wait
     /// for this member until its session times out.
     fn unsubscribe(&mut self, deadline: Instant) -> Result<(), LaneError> {
+        // Who asks to join is first given a member id, and the group then waits for its owner. A
+        // client that unsubscribes in between does not read the id, and so cannot give it back.
+        let join_deadline = deadline.min(Instant::now() + JOIN_WITHIN);
+        self.poll_until(join_deadline, |lane| lane.consumer.context().has_joined())?;
         self.consumer.unsubscribe();
         // In the middle of a rebalance the client puts that off, and forgets it when closed.
         let unsubscribed = Instant::now();

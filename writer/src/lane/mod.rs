@@ -90,6 +90,7 @@ pub enum LaneError {
 
 /// A lane.
 pub struct Lane {
+    number: usize,
     consumer: Arc<BaseConsumer<LaneContext>>,
     commits: Commits,
     parts: LaneParts,
@@ -160,6 +161,7 @@ impl Lane {
         let (handovers, handovers_receiver) = mpsc::channel(1);
         let (outcomes_sender, outcomes) = sync_channel(1);
         let lane = Self {
+            number,
             consumer,
             commits,
             parts,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use common::failpoint;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{Rebalance, assign, unassign};
 use super::{Lane, LaneError, offsets};
@@ -62,7 +63,7 @@ impl Lane {
         if self.assignment_open || starts.count() > 0 {
             assign(&self.consumer, &starts)?;
             self.assignment_open = false;
-            self.count_partitions("assigned", starts.count());
+            self.note_moved("assigned", &starts);
         }
         if self.paused {
             self.change_fetching(BaseConsumer::pause);
@@ -88,8 +89,8 @@ impl Lane {
         }
         self.finish(Instant::now() + self.parts.options.revoke_timeout())?;
         let assigned = self.consumer.assignment()?;
-        let count = unassign(&self.consumer, &assigned)?;
-        self.count_partitions("revoked", count);
+        let let_go = unassign(&self.consumer, &assigned)?;
+        self.note_moved("revoked", &let_go);
         self.await_placing(self.topic.partitions(&assigned));
         Ok(())
     }
@@ -127,16 +128,20 @@ impl Lane {
         let list = self.topic.list(partitions);
         self.consumer.context().forget_lag(&list);
         match unassign(&self.consumer, &list) {
-            Ok(count) => self.count_partitions(change, count),
+            Ok(let_go) => self.note_moved(change, &let_go),
             Err(error) => tracing::warn!(%error, "cannot let partitions go"),
         }
     }
 
-    fn count_partitions(&self, change: &str, count: usize) {
+    /// Counts and logs partitions that came or went.
+    fn note_moved(&self, change: &str, moved: &TopicPartitionList) {
         let metrics = &self.parts.metrics;
+        let count = moved.count();
         metrics.rebalanced_partitions.with_label_values(&[change]).inc_by(count as u64);
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        metrics.partitions_assigned.add(if change == "assigned" { count } else { -count });
-        tracing::info!(change, count, "partitions");
+        let signed = i64::try_from(count).unwrap_or(i64::MAX);
+        metrics.partitions_assigned.add(if change == "assigned" { signed } else { -signed });
+        let (lane, topic) = (self.number, self.topic.name());
+        let numbers: Vec<_> = moved.elements().iter().map(|it| it.partition()).collect();
+        tracing::info!(lane, topic, change, count, ?numbers, "partitions");
     }
 }

@@ -2,7 +2,7 @@
 
 mod gateway;
 mod kafka;
-mod relay;
+pub(crate) mod relay;
 mod writer;
 
 use std::time::Duration;

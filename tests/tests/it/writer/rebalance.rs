@@ -1,14 +1,23 @@
 //! Writers that join and leave, and months that get their partition, while data flow.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::stack::{Environment, Service, Stack, eventually};
+use tests::stack::ports::free_port;
+use tests::stack::{Environment, Kafka, Service, Stack, Tuning, eventually};
 use tokio_util::sync::CancellationToken;
 
 use super::support::{
-    NOON_MS, PATIENCE, Session, check_accounts, feed, figure, reaches, wait_stored,
+    NOON_MS, PATIENCE, Session, check_accounts, feed, figure, reaches, share_out, wait_stored,
 };
+
+use crate::time_bounds::relay::Relay;
+
+/// Partitions of both topics, three of each; and those of one of two writers, one of three at least
+/// of either.
+const ALL: f64 = 6.0;
+const LEAST: f64 = 2.0;
 
 #[tokio::test]
 async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
@@ -54,20 +63,6 @@ async fn writers_join_and_leave_and_every_event_lands_once() -> Result<()> {
     Ok(())
 }
 
-/// Waits until two writers have shared out the partitions, three of each topic.
-async fn share_out(writers: [&Service; 2]) -> Result<()> {
-    eventually("the six partitions are shared out", PATIENCE, async || {
-        let mut shares = Vec::new();
-        for writer in writers {
-            let assigned = figure(writer, "tapedeck_writer_partitions_assigned", &[]).await;
-            shares.push(assigned.map_err(|error| error.to_string())?);
-        }
-        let shared_out = shares.iter().sum::<f64>() == 6.0 && shares.iter().all(|it| *it >= 2.0);
-        if shared_out { Ok(()) } else { Err(format!("{shares:?}")) }
-    })
-    .await
-}
-
 /// Feeds events to all partitions, and sees that both writers had some of them.
 async fn both_consume(environment: &Environment, writers: [&Service; 2]) -> Result<()> {
     let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
@@ -98,12 +93,12 @@ async fn a_writer_that_comes_back_under_its_name_moves_no_partition() -> Result<
     stays.wait_ready().await?;
     let goes = start("goes").await?;
     goes.wait_ready().await?;
-    share_out([&stays, &goes]).await?;
+    share_out(&[&stays, &goes], ALL, LEAST).await?;
     let moved = "tapedeck_writer_rebalanced_partitions_total";
     let before = figure(&stays, moved, &[]).await?;
     ensure!(goes.terminate().await?.success(), "{}", goes.log());
     let back = start("goes").await?;
-    share_out([&stays, &back]).await?;
+    share_out(&[&stays, &back], ALL, LEAST).await?;
     both_consume(&environment, [&stays, &back]).await?;
     assert_eq!(figure(&stays, moved, &[]).await?, before, "the other noticed");
     Ok(())
@@ -116,7 +111,7 @@ async fn a_writer_that_joins_gets_its_share_of_either_topic() -> Result<()> {
     let first = start().await?;
     first.wait_ready().await?;
     let second = start().await?;
-    share_out([&first, &second]).await?;
+    share_out(&[&first, &second], ALL, LEAST).await?;
     both_consume(&environment, [&first, &second]).await
 }
 
@@ -132,7 +127,7 @@ async fn a_partition_that_goes_and_comes_back_is_consumed() -> Result<()> {
     reaches(&second, assigned, |it| it > 0.0).await?;
     ensure!(second.terminate().await?.success(), "{}", second.log());
     // Three partitions of each topic, all with the first writer again.
-    reaches(&first, assigned, |it| it == 6.0).await?;
+    reaches(&first, assigned, |it| it == ALL).await?;
     let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
     let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1")])).collect();
     feed(&environment, &records).await?;
@@ -145,14 +140,12 @@ async fn a_partition_that_goes_and_comes_back_is_consumed() -> Result<()> {
 #[tokio::test]
 async fn a_writer_that_was_taken_for_dead_commits_nothing_and_every_event_lands_once() -> Result<()>
 {
-    // Three of each topic.
-    const PARTITIONS: f64 = 6.0;
     let environment = Environment::new(Stack::shared().await?).await?;
     let sql = environment.sql().await?;
     let frozen = environment.writer().variable("TAPEDECK_LANES", "1").start().await?;
     frozen.wait_ready().await?;
     let assigned = "tapedeck_writer_partitions_assigned";
-    reaches(&frozen, assigned, |it| it == PARTITIONS).await?;
+    reaches(&frozen, assigned, |it| it == ALL).await?;
     frozen.set_failpoint("writer::before-offset-commit", "1*return(freeze)").await?;
     let sessions: Vec<_> = (0..24).map(|_| Session::new()).collect();
     let records: Vec<_> = sessions.iter().map(|it| it.batch(0, &[("click", "1"); 10])).collect();
@@ -160,7 +153,7 @@ async fn a_writer_that_was_taken_for_dead_commits_nothing_and_every_event_lands_
     frozen.wait_frozen(PATIENCE).await?;
     // Once its session has timed out, all are the other's.
     let other = environment.writer().start().await?;
-    reaches(&other, assigned, |it| it == PARTITIONS).await?;
+    reaches(&other, assigned, |it| it == ALL).await?;
     for session in &sessions {
         wait_stored(&sql, session, 10).await?;
     }
@@ -170,13 +163,13 @@ async fn a_writer_that_was_taken_for_dead_commits_nothing_and_every_event_lands_
 
     frozen.thaw()?;
     let (lost, labels) = ("tapedeck_writer_rebalanced_partitions_total", [("change", "lost")]);
-    frozen.wait_for_metric(lost, &labels, PATIENCE, |it| it == PARTITIONS).await?;
+    frozen.wait_for_metric(lost, &labels, PATIENCE, |it| it == ALL).await?;
     check_accounts(&frozen).await?;
     let labels = [("outcome", "committed")];
     assert_eq!(figure(&frozen, "tapedeck_writer_offset_commits_total", &labels).await?, 0.0);
     // And it goes on as a member.
     ensure!(other.terminate().await?.success(), "{}", other.log());
-    reaches(&frozen, assigned, |it| it == PARTITIONS).await?;
+    reaches(&frozen, assigned, |it| it == ALL).await?;
     let next = Session::new();
     feed(&environment, &[next.batch(0, &[("click", "1")])]).await?;
     wait_stored(&sql, &next, 1).await
@@ -202,6 +195,34 @@ async fn a_writer_stopped_in_the_middle_of_a_rebalance_leaves_promptly() -> Resu
 }
 
 #[tokio::test]
+async fn a_writer_stopped_while_it_asks_to_join_keeps_nobody_waiting() -> Result<()> {
+    /// Time enough to stop between the first question and its answer.
+    const LATENCY: Duration = Duration::from_millis(400);
+    let stack = Stack::shared().await?;
+    let port = free_port()?;
+    let relay = Relay::to((Ipv4Addr::LOCALHOST, port).into()).await?;
+    let (folder, advertised) = (stack.folder(), relay.address().to_string());
+    let kafka = Kafka::start_behind(folder.path(), port, &advertised, Tuning::Tests).await?;
+    let environment = Environment::on(folder, &kafka, stack.postgres()).await?;
+    let staying = environment.writer().start().await?;
+    let going = environment.writer().start().await?;
+    share_out(&[&staying, &going], ALL, LEAST).await?;
+
+    relay.move_away(LATENCY);
+    let what_the_client_does =
+        [("TAPEDECK_KAFKA_PROPERTIES", "debug=cgrp"), ("TAPEDECK_LOG", "debug")];
+    let passing = environment.writer().variables(what_the_client_does).start().await?;
+    passing.wait_logged("init -> wait-join", PATIENCE).await?;
+    ensure!(passing.terminate().await?.success(), "{}", passing.log());
+
+    // Whom the group still expects, the others wait for.
+    ensure!(going.terminate().await?.success(), "{}", going.log());
+    let assigned = "tapedeck_writer_partitions_assigned";
+    let with_all = staying.wait_for_metric(assigned, &[], AT_ONCE, |it| it == ALL).await;
+    with_all.map(drop).with_context(|| passing.log())
+}
+
+#[tokio::test]
 async fn a_lane_without_partitions_leaves_its_group_when_it_stops() -> Result<()> {
     let environment = Environment::new(Stack::shared().await?).await?;
     // Three partitions of each topic: five lanes get none.
@@ -211,10 +232,11 @@ async fn a_lane_without_partitions_leaves_its_group_when_it_stops() -> Result<()
     wait_members(&environment, 0).await.with_context(|| writer.log())
 }
 
+/// Half of the session time-out, after which the group forgets whoever is silent.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
 /// Waits until the group has so many members.
 async fn wait_members(environment: &Environment, expected: usize) -> Result<()> {
-    // Half of the session time-out, after which the group forgets whoever is silent.
-    const AT_ONCE: Duration = Duration::from_secs(5);
     let group = environment.consumer_group();
     eventually("the group has as many members as it should", AT_ONCE, async || {
         match environment.records().members(group).await {

@@ -155,6 +155,21 @@ pub(crate) async fn reaches(
     writer.wait_for_metric(name, &[], PATIENCE, expected).await.map(drop)
 }
 
+/// Waits until the writers have so many partitions together, over both topics, and each of them as
+/// many as `least`.
+pub(crate) async fn share_out(writers: &[&Service], all: f64, least: f64) -> Result<()> {
+    eventually("the partitions are shared out", PATIENCE, async || {
+        let mut shares = Vec::new();
+        for writer in writers {
+            let assigned = figure(writer, "tapedeck_writer_partitions_assigned", &[]).await;
+            shares.push(assigned.map_err(|error| error.to_string())?);
+        }
+        let shared_out = shares.iter().sum::<f64>() == all && shares.iter().all(|it| *it >= least);
+        if shared_out { Ok(()) } else { Err(format!("{shares:?}")) }
+    })
+    .await
+}
+
 /// Has a writer that has just started store the session's first events, one after the other, until
 /// it copies them; returns how many they are.
 pub(crate) async fn wait_copying(
