@@ -20,6 +20,7 @@ mod reporter_fixture;
 mod reporter_serve;
 mod roles;
 mod rolling;
+mod scaling;
 mod schema;
 mod schema_document;
 mod shutdown;

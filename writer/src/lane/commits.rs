@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::failpoint;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::LaneContext;
@@ -18,6 +18,10 @@ use crate::metrics::WriterMetrics;
 
 /// How long after a failed commit the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The same where the group has rebalanced meanwhile. Partitions that are to go wait for it, and
+/// with them all others of the lane.
+const RETRY_AFTER_REBALANCE: Duration = Duration::from_millis(20);
 
 /// A lane's commits.
 pub(super) struct Commits {
@@ -98,7 +102,7 @@ impl Commits {
         if let Err(error) = answer {
             tracing::warn!(%error, "offsets not committed; trying again");
             self.wanted = true;
-            self.not_before = Instant::now() + RETRY_AFTER;
+            self.not_before = Instant::now() + retry_after(&error);
         }
     }
 
@@ -109,5 +113,31 @@ impl Commits {
         while !matches!(self.answers.recv_timeout(left), Err(RecvTimeoutError::Disconnected))
             && Instant::now() < deadline
         {}
+    }
+}
+
+const fn retry_after(error: &KafkaError) -> Duration {
+    match error {
+        KafkaError::ConsumerCommit(
+            RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration,
+        ) => RETRY_AFTER_REBALANCE,
+        _ => RETRY_AFTER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_rebalance_refused_is_asked_for_again_at_once() {
+        fn check(code: RDKafkaErrorCode, expected: Duration) {
+            let error = KafkaError::ConsumerCommit(code);
+            assert_eq!(retry_after(&error), expected, "{code}");
+        }
+        check(RDKafkaErrorCode::RebalanceInProgress, RETRY_AFTER_REBALANCE);
+        check(RDKafkaErrorCode::IllegalGeneration, RETRY_AFTER_REBALANCE);
+        check(RDKafkaErrorCode::RequestTimedOut, RETRY_AFTER);
+        check(RDKafkaErrorCode::CoordinatorNotAvailable, RETRY_AFTER);
     }
 }
