@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The fault run: builds the services with the places at which they can be broken, and a writer of
-# the previous commit to run beside them, and starts `chaos` with the arguments given
+# The fault run: builds the services with the places at which they can be broken, and a writer of an
+# earlier version (previous.sh) to run beside them, and starts `chaos` with the arguments given
 # (`chaos.sh --help`). For example, everything at once for forty minutes, and then one fault after
 # the other:
 #
@@ -29,23 +29,7 @@ case $PROFILE in
         ;;
 esac
 
-# Prints the path of a writer of the commit before this one; nothing where history has none. It is
-# built where the rest is, for what both need to be built once, and then put aside.
-build_previous_writer() {
-    local worktree=.local/previous-writer/source writer=.local/previous-writer/$folder/writer
-    git rev-parse --quiet --verify HEAD~1 >/dev/null || return 0
-    git worktree remove --force "$worktree" 2>/dev/null || true
-    git worktree add --quiet --force --detach "$worktree" HEAD~1
-    # What is put aside is this build's or none.
-    rm -f "$target/$folder/writer"
-    cargo build --quiet --profile "$PROFILE" --target-dir "$target" \
-        --manifest-path "$worktree/Cargo.toml" --package writer >&2
-    git worktree remove --force "$worktree"
-    mkdir -p "${writer%/*}"
-    mv "$target/$folder/writer" "$writer"
-    realpath "$writer"
-}
-
-previous=$(build_previous_writer)
+# Built where the rest is, for what both need to be built once, and put aside before the rest is.
+previous=$(CARGO_TARGET_DIR=$target PROFILE=$PROFILE deploy/local/previous.sh)
 cargo build --profile "$PROFILE" --target-dir "$target" --workspace --bins --features common/failpoints
-exec "$target/$folder/chaos" ${previous:+--previous-writer "$previous"} "$@"
+exec "$target/$folder/chaos" ${previous:+--previous-writer "$previous/writer"} "$@"

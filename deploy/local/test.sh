@@ -15,6 +15,9 @@ readonly FAULT_RUN_MINUTES=3.6
 # What is tested is what is shipped, and places at which tests may break it.
 readonly TESTED_FEATURES=common/failpoints
 
+# Needs the programs of an earlier version.
+readonly UPGRADE_TEST=rolling::upgrading_one_after_the_other_refuses_nobody_and_loses_nothing
+
 usage() {
     echo "usage: test.sh [--full]" >&2
     exit 2
@@ -25,7 +28,7 @@ fuzzing=false
 for argument in "$@"; do
     case $argument in
         --full)
-            selection=(--include-ignored)
+            selection=(--include-ignored --skip "$UPGRADE_TEST")
             fuzzing=true
             ;;
         *) usage ;;
@@ -43,6 +46,9 @@ step lints
 cargo clippy --workspace --all-targets -- --deny warnings
 cargo clippy --workspace --features "$TESTED_FEATURES" -- --deny warnings
 
+step "the programs of an earlier version"
+previous=$(PROFILE=dev deploy/local/previous.sh)
+
 step "the programs that the tests start"
 cargo build --workspace --bins --features "$TESTED_FEATURES"
 
@@ -56,6 +62,15 @@ times=$scratch/times
 passed=true
 cargo test --workspace --lib --bins --tests --features "$TESTED_FEATURES" --no-fail-fast -- \
     -Z unstable-options --report-time "${selection[@]}" </dev/null | tee "$times" || passed=false
+
+step "a rolling upgrade"
+if [[ -n $previous ]]; then
+    TAPEDECK_PREVIOUS_PROGRAMS=$previous cargo test --workspace --test it \
+        --features "$TESTED_FEATURES" -- --ignored --exact --nocapture "$UPGRADE_TEST" </dev/null ||
+        passed=false
+else
+    echo "SKIPPED: history does not go back to an earlier version"
+fi
 
 step "examples in the documentation"
 cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/null || passed=false
@@ -84,7 +99,8 @@ sed -n 's/^test \(.*\) \.\.\. .*<\([0-9.]*\)s>$/\2 s\t\1/p' "$times" | sort -rn 
 
 # The end of each test program that has tests.
 grep '^test result:' "$times" | grep -v ' 0 passed; 0 failed; 0 ignored' || true
-# Once more what failed, where it is read first.
+# Once more what was left out and what failed, where it is read first.
+[[ -n $previous ]] || echo "SKIPPED, for want of an earlier version: the rolling upgrade"
 sed -n '/^failures:$/,/^test result:/p' "$times"
 sed -n '/^findings:/,$p' "$scratch/fault-run"
 if ! $passed; then

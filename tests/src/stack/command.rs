@@ -1,5 +1,6 @@
 //! One-off commands of the services' programs.
 
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -17,13 +18,20 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(120);
 pub struct CommandBuilder<'a> {
     environment: &'a Environment,
     program: Program,
+    file: Option<PathBuf>,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
 }
 
 impl<'a> CommandBuilder<'a> {
     pub(super) fn new(environment: &'a Environment, program: Program) -> Self {
-        Self { environment, program, arguments: Vec::new(), variables: Vec::new() }
+        Self { environment, program, file: None, arguments: Vec::new(), variables: Vec::new() }
+    }
+
+    /// Runs the program in another file, such as another version's.
+    pub fn file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.file = Some(file.into());
+        self
     }
 
     /// Adds arguments.
@@ -45,14 +53,11 @@ impl<'a> CommandBuilder<'a> {
     /// When the program has not been built or does not end in time. That it fails is no error
     /// here: see [`CommandOutput::success`].
     pub async fn run(self) -> Result<CommandOutput> {
-        let Self { environment, program, arguments, variables } = self;
+        let Self { environment, program, file, arguments, variables } = self;
         let line = format!("{} {}", program.name(), arguments.join(" "));
         let output = tempfile::NamedTempFile::new_in(environment.folder())?;
-        let process = environment
-            .launch(program, variables)?
-            .arguments(arguments)
-            .output(output.path())
-            .start()?;
+        let launch = environment.launch(program, file, variables)?;
+        let process = launch.arguments(arguments).output(output.path()).start()?;
         let status = process.wait_for_exit(COMMAND_WITHIN).await?;
         let stdout = std::fs::read(output.path())?;
         Ok(CommandOutput { line, status, stdout, stderr: process.log() })

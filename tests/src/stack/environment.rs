@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use super::command::CommandBuilder;
 use super::kafka::Kafka;
 use super::launch::Launch;
-use super::paths::built_program;
+use super::paths::Programs;
 use super::postgres::{self, Postgres};
 use super::records::Records;
 use super::roles::Role;
@@ -35,6 +35,7 @@ pub struct Environment {
     brokers: String,
     database_url: String,
     key: String,
+    programs: Programs,
     /// How many processes have been started, to name their logs.
     processes: AtomicUsize,
 }
@@ -48,6 +49,15 @@ impl Environment {
         Self::on(stack.folder(), stack.kafka(), stack.postgres()).await
     }
 
+    /// The same with other programs: its database is migrated by theirs, and its services are
+    /// theirs unless another file is given.
+    ///
+    /// # Errors
+    /// When one of the programs is missing, or one of the steps fails.
+    pub async fn with_programs(stack: &Stack, programs: Programs) -> Result<Self> {
+        Self::of(programs, stack.folder(), stack.kafka(), stack.postgres()).await
+    }
+
     /// The environment of a stack that has no other: its names are plain, for people.
     ///
     /// # Errors
@@ -56,7 +66,8 @@ impl Environment {
         let name = "tapedeck".to_owned();
         let database_url = stack.postgres().create_database(&name).await?;
         let brokers = stack.kafka().brokers();
-        Self::make(name, String::new(), stack.folder(), brokers, database_url).await
+        let prefix = String::new();
+        Self::make(Programs::Built, name, prefix, stack.folder(), brokers, database_url).await
     }
 
     /// An environment on any broker and database server, with its files below `folder`.
@@ -64,10 +75,19 @@ impl Environment {
     /// # Errors
     /// When the programs have not been built, or one of the steps fails.
     pub async fn on(folder: &Folder, kafka: &Kafka, postgres: &Postgres) -> Result<Self> {
+        Self::of(Programs::Built, folder, kafka, postgres).await
+    }
+
+    async fn of(
+        programs: Programs,
+        folder: &Folder,
+        kafka: &Kafka,
+        postgres: &Postgres,
+    ) -> Result<Self> {
         let name = format!("tapedeck-{}", uuid::Uuid::new_v4().simple());
         let topic_prefix = format!("{name}.");
         let database_url = postgres.create_database(&name).await?;
-        Self::make(name, topic_prefix, folder, kafka.brokers(), database_url).await
+        Self::make(programs, name, topic_prefix, folder, kafka.brokers(), database_url).await
     }
 
     /// An environment with plain names whose brokers and empty database are at the given
@@ -76,10 +96,12 @@ impl Environment {
     /// # Errors
     /// When the programs have not been built, or one of the steps fails.
     pub async fn at(folder: &Folder, brokers: String, database_url: String) -> Result<Self> {
-        Self::make("tapedeck".to_owned(), String::new(), folder, brokers, database_url).await
+        let (name, prefix) = ("tapedeck".to_owned(), String::new());
+        Self::make(Programs::Built, name, prefix, folder, brokers, database_url).await
     }
 
     async fn make(
+        programs: Programs,
         name: String,
         topic_prefix: String,
         folder: &Folder,
@@ -92,6 +114,7 @@ impl Environment {
             database_url,
             brokers,
             key: String::new(),
+            programs,
             processes: AtomicUsize::new(0),
             folder,
             topic_prefix,
@@ -222,23 +245,16 @@ impl Environment {
         Ok(())
     }
 
-    /// A program with the environment's settings, of which `variables` may overrule some.
+    /// A program, from the environment's own file or another, with the environment's settings, of
+    /// which `variables` may overrule some.
     pub(super) fn launch(
         &self,
         program: Program,
-        variables: Vec<(String, String)>,
-    ) -> Result<Launch> {
-        self.launch_file(program, built_program(program.name())?, variables)
-    }
-
-    /// The same with the program in another file.
-    pub(super) fn launch_file(
-        &self,
-        program: Program,
-        file: PathBuf,
+        file: Option<PathBuf>,
         variables: Vec<(String, String)>,
     ) -> Result<Launch> {
         let name = program.name();
+        let file = file.map_or_else(|| self.programs.file(name), Ok)?;
         let number = self.processes.fetch_add(1, Ordering::Relaxed) + 1;
         let log = self.folder.join(format!("{number:03}-{name}.log"));
         let role = match program {

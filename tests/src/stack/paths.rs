@@ -2,12 +2,39 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// The repository that this crate was built in.
 pub fn repository() -> &'static Path {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_folder.parent().unwrap_or(crate_folder)
+}
+
+/// Where the services' programs are taken from.
+#[derive(Clone, Debug, Default)]
+pub enum Programs {
+    /// Built with the program that runs now.
+    #[default]
+    Built,
+    /// In a folder, such as those of another version.
+    In(PathBuf),
+}
+
+impl Programs {
+    /// A program's file.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn file(&self, name: &str) -> Result<PathBuf> {
+        match self {
+            Self::Built => built_program(name),
+            Self::In(folder) => {
+                let file = folder.join(name);
+                ensure!(file.is_file(), "{} is missing", file.display());
+                Ok(file)
+            }
+        }
+    }
 }
 
 /// A program of this workspace, built in the same profile as the one that runs now.

@@ -98,10 +98,7 @@ impl<'a> ServiceBuilder<'a> {
     /// When the program has not been built, or ends or takes too long before it listens.
     pub async fn start(self) -> Result<Service> {
         let Self { environment, program, file, variables } = self;
-        let launch = match file {
-            Some(file) => environment.launch_file(program, file, variables)?,
-            None => environment.launch(program, variables)?,
-        };
+        let launch = environment.launch(program, file, variables)?;
         let process = launch.arguments([program.service_command()]).start()?;
         let address = async |role| {
             let awaited = format!("it listens on its {role} port");
