@@ -44,7 +44,7 @@ pub(super) struct LaneContext {
     /// where none is yet, the first one read.
     written_until: Mutex<HashMap<i32, Timestamp>>,
     closing: AtomicBool,
-    /// The group has told the client at least once which partitions are its own.
+    /// The group has told the client which partitions are its own, and not taken it for dead since.
     joined: AtomicBool,
     /// When the client last reported that it is no member of its group, if it did so last.
     outside_at: Mutex<Option<Instant>>,
@@ -62,7 +62,7 @@ impl LaneContext {
         }
     }
 
-    /// Whether the client has become a member of its group.
+    /// Whether the client has become a member of its group, and is one for all it knows.
     pub(super) fn has_joined(&self) -> bool {
         self.joined.load(Ordering::Acquire)
     }
@@ -156,8 +156,13 @@ impl ConsumerContext for LaneContext {
         partitions: &mut TopicPartitionList,
     ) {
         let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        self.joined.store(true, Ordering::Release);
-        if self.closing.load(Ordering::Acquire) {
+        let closing = self.closing.load(Ordering::Acquire);
+        if !assigned && !closing {
+            failpoint::pass("writer::on-revoke");
+        }
+        let lost = !assigned && consumer.assignment_lost();
+        self.joined.store(!lost, Ordering::Release);
+        if closing {
             let answered = match assigned {
                 true => assign(consumer, &TopicPartitionList::new()),
                 false => unassign(consumer, partitions).map(drop),
@@ -167,13 +172,10 @@ impl ConsumerContext for LaneContext {
             }
             return;
         }
-        if !assigned {
-            failpoint::pass("writer::on-revoke");
-        }
         let partitions = partitions.clone();
         lock(&self.rebalances).push(if assigned {
             Rebalance::Assign(partitions)
-        } else if consumer.assignment_lost() {
+        } else if lost {
             Rebalance::Lose(partitions)
         } else {
             Rebalance::Revoke(partitions)
