@@ -22,6 +22,7 @@ pub mod options;
 pub mod page_hash;
 pub mod record;
 pub mod schema;
+pub mod seldom;
 pub mod shutdown;
 pub mod time;
 pub mod topics;

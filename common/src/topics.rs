@@ -10,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
-use crate::kafka::{KafkaOptions, unique_client_id};
+use crate::kafka::{Inquiry, KafkaOptions, Unanswered, Visibility, unique_client_id};
 use crate::limits::SizeLimits;
 use crate::options::{CheckOptions, Problems};
 
@@ -206,15 +206,31 @@ fn same_words(found: &str, wanted: &str) -> bool {
 /// Why the topics cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
+    /// The brokers could not be reached. Trying again later may help.
+    #[error("cannot reach Kafka: {0}")]
+    Unreachable(#[from] Unanswered),
     /// The brokers could not be asked. Trying again later may help.
     #[error("cannot ask Kafka about its topics: {0}")]
-    Unreachable(#[from] KafkaError),
+    Unanswered(#[from] KafkaError),
+    /// This user may not do what it has to. Somebody has to allow it; trying again then helps.
+    #[error("Kafka does not permit it: {}", .0.join("; "))]
+    NotPermitted(Vec<String>),
     /// The topics are not as they must be; somebody has to mend them.
     #[error("{}", .0.join("; "))]
     Unfit(Vec<String>),
     /// The client's own configuration is wrong.
     #[error("{0}")]
     Configuration(String),
+}
+
+impl TopicError {
+    /// Whether it may go by itself, or by what others do elsewhere.
+    const fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Unanswered(_) | Self::NotPermitted(_) => true,
+            Self::Unfit(_) | Self::Configuration(_) => false,
+        }
+    }
 }
 
 /// How long one question about topics may take. Each attempt asks a broker of the client's choice:
@@ -225,11 +241,11 @@ const TOPIC_QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// [`ensure`], for as long as it takes to reach Kafka; `told` hears of each failure and how long
-/// the pause after it is.
+/// [`ensure`], for as long as it takes to reach Kafka and to be permitted to ask; `told` hears of
+/// each failure and how long the pause after it is.
 ///
 /// # Errors
-/// [`TopicError`], but never [`TopicError::Unreachable`].
+/// [`TopicError::Unfit`] and [`TopicError::Configuration`].
 pub async fn ensure_once_reachable(
     kafka: &KafkaOptions,
     options: &TopicOptions,
@@ -244,7 +260,7 @@ pub async fn ensure_once_reachable(
     (|| ensure(kafka, options, limits))
         .retry(pauses)
         .sleep(tokio::time::sleep)
-        .when(|error| matches!(error, TopicError::Unreachable(_)))
+        .when(TopicError::may_pass)
         .notify(told)
         .await
 }
@@ -258,12 +274,15 @@ pub async fn ensure(
     options: &TopicOptions,
     limits: SizeLimits,
 ) -> Result<(), TopicError> {
-    let admin: AdminClient<DefaultClientContext> = kafka
-        .client(&unique_client_id("tapedeck-admin", 0), [])
-        .map_err(TopicError::Configuration)?
-        .create()?;
-    let request = AdminOptions::new().request_timeout(Some(TOPIC_QUESTION_TIMEOUT));
+    let client_id = unique_client_id("tapedeck-admin", 0);
+    let inquiry = Inquiry::new(kafka, &client_id).map_err(TopicError::Configuration)?;
     let specifications = options.specifications(limits);
+    let see = async |topic: &str| inquiry.visibility(topic, TOPIC_QUESTION_TIMEOUT).await;
+    // Before all else: what cannot be reached is told with its cause.
+    see(&options.events()).await?;
+    let admin: AdminClient<DefaultClientContext> =
+        kafka.client(&client_id, []).map_err(TopicError::Configuration)?.create()?;
+    let request = AdminOptions::new().request_timeout(Some(TOPIC_QUESTION_TIMEOUT));
     if options.create_topics {
         create(&admin, &request, options, &specifications).await?;
     }
@@ -272,29 +291,29 @@ pub async fn ensure(
     let described = admin.describe_configs(&resources, &request).await?;
     // A broker learns of a new topic a moment after the controller has made it.
     let not_yet_known = || KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition);
-    let mut differences = Vec::new();
+    let (mut differences, mut hidden) = (Vec::new(), Vec::new());
     let mut retentions = Vec::new();
     for (specification, result) in specifications.iter().zip(described) {
-        match result {
-            Ok(resource) if resource.entries.is_empty() => return Err(not_yet_known().into()),
-            Ok(resource) => {
-                let actual: HashMap<_, _> = resource
-                    .entries
-                    .into_iter()
-                    .filter_map(|entry| Some((entry.name, entry.value?)))
-                    .collect();
-                retentions.push(actual.get("retention.ms").and_then(|it| it.parse().ok()));
-                differences.extend(specification.differences(options, &actual));
+        let name = &specification.name;
+        let entries = result.map_err(KafkaError::AdminOp)?.entries;
+        // The client passes over why a topic's configuration is not there.
+        if entries.is_empty() {
+            match see(name).await? {
+                Visibility::Missing if options.create_topics => return Err(not_yet_known().into()),
+                Visibility::Missing => differences
+                    .push(format!("topic {name} does not exist (--create-topics makes it)")),
+                Visibility::Visible | Visibility::Hidden => hidden
+                    .push(format!("allow this user DescribeConfigs on topic {name}, if it exists")),
             }
-            Err(RDKafkaErrorCode::UnknownTopicOrPartition) if options.create_topics => {
-                return Err(not_yet_known().into());
-            }
-            Err(RDKafkaErrorCode::UnknownTopicOrPartition) => differences.push(format!(
-                "topic {} does not exist (--create-topics makes it)",
-                specification.name
-            )),
-            Err(code) => return Err(KafkaError::AdminOp(code).into()),
+            continue;
         }
+        let actual: HashMap<_, _> =
+            entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect();
+        retentions.push(actual.get("retention.ms").and_then(|it| it.parse().ok()));
+        differences.extend(specification.differences(options, &actual));
+    }
+    if differences.is_empty() && !hidden.is_empty() {
+        return Err(TopicError::NotPermitted(hidden));
     }
     if let [Some(events), Some(webstates), Some(dead_letters)] = retentions[..] {
         differences.extend(retention_differences(events, webstates, dead_letters));
@@ -330,7 +349,7 @@ async fn create(
         .zip(&values)
         .map(|(specification, values)| specification.new_topic(options, values))
         .collect();
-    let mut refused = Vec::new();
+    let (mut refused, mut forbidden) = (Vec::new(), Vec::new());
     for result in admin.create_topics(&topics, request).await? {
         match result {
             // Another service may have been faster.
@@ -341,10 +360,19 @@ async fn create(
             )) => {
                 return Err(KafkaError::AdminOp(code).into());
             }
+            Err((
+                topic,
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            )) => forbidden.push(format!("allow this user Create on topic {topic}")),
             Err((topic, code)) => refused.push(format!("topic {topic} cannot be created: {code}")),
         }
     }
-    if refused.is_empty() { Ok(()) } else { Err(TopicError::Unfit(refused)) }
+    match (refused.is_empty(), forbidden.is_empty()) {
+        (true, true) => Ok(()),
+        (true, false) => Err(TopicError::NotPermitted(forbidden)),
+        (false, _) => Err(TopicError::Unfit(refused)),
+    }
 }
 
 #[cfg(test)]

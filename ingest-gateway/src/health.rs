@@ -1,5 +1,6 @@
 //! What the gateway knows of its own health.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,13 +24,22 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct GatewayHealth {
     last_heartbeat: Mutex<Instant>,
     breaker: Arc<Breaker>,
+    /// Why the topics have not been checked yet.
+    hindrance: Mutex<Option<String>>,
     stopping: CancellationToken,
 }
 
 impl GatewayHealth {
     /// The health of a gateway that becomes unready once `stopping` is cancelled.
     pub fn new(breaker: Arc<Breaker>, stopping: CancellationToken) -> Self {
-        Self { last_heartbeat: Mutex::new(Instant::now()), breaker, stopping }
+        let (last_heartbeat, hindrance) = (Mutex::new(Instant::now()), Mutex::default());
+        Self { last_heartbeat, breaker, hindrance, stopping }
+    }
+
+    /// The topics could not be checked; it is tried again.
+    pub fn not_checked(&self, error: &dyn Display) {
+        let reason = Some(error.to_string());
+        *self.hindrance.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     /// Shows progress, and does `each_time` with every heartbeat, for ever.
@@ -58,10 +68,14 @@ impl Health for GatewayHealth {
         if self.stopping.is_cancelled() {
             return Err("draining".to_owned());
         }
-        if !self.breaker.is_checked() {
-            return Err("the topics have not been checked yet".to_owned());
+        if self.breaker.is_checked() {
+            return Ok(());
         }
-        Ok(())
+        let unchecked = "the topics have not been checked yet";
+        match &*self.hindrance.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(reason) => Err(format!("{unchecked}: {reason}")),
+            None => Err(unchecked.to_owned()),
+        }
     }
 }
 
@@ -76,6 +90,8 @@ mod tests {
         let health = GatewayHealth::new(Arc::clone(&breaker), stopping.clone());
         assert!(health.live().is_ok());
         assert!(health.ready().unwrap_err().contains("topics"));
+        health.not_checked(&"Kafka is away");
+        assert!(health.ready().unwrap_err().ends_with(": Kafka is away"));
         breaker.checked();
         assert!(health.ready().is_ok());
         breaker.failed();

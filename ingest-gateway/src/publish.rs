@@ -1,19 +1,21 @@
 //! Records to Kafka: an idempotent producer, and what became of each record.
 
 use std::future::Future;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use common::kafka::{KafkaOptions, is_confirmed, unique_client_id};
+use common::kafka::permissions::lacking_to_produce;
+use common::kafka::{KafkaOptions, is_confirmed, is_consequence, unique_client_id};
 use common::limits::{MIB, SizeLimits};
 use common::options::{CheckOptions, Problems};
-use rdkafka::ClientConfig;
+use common::seldom::Seldom;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::{ClientConfig, Message};
 use serde::Deserialize;
 
 use crate::breaker::Breaker;
@@ -127,6 +129,9 @@ pub struct Publisher {
     report_timeout: Duration,
     breaker: Arc<Breaker>,
     metrics: GatewayMetrics,
+    /// Logged now and then: records refused, by topic, and producers replaced.
+    refusals: Seldom<(String, RDKafkaErrorCode)>,
+    renewals: Seldom<RDKafkaErrorCode>,
 }
 
 #[derive(Clone)]
@@ -166,6 +171,8 @@ impl Publisher {
             report_timeout: timeout + REPORT_GRACE,
             breaker,
             metrics: metrics.clone(),
+            refusals: Seldom::default(),
+            renewals: Seldom::default(),
         })
     }
 
@@ -184,17 +191,17 @@ impl Publisher {
                     .payload(record.value)
                     .headers(headers),
             )
-            .map_err(|(error, _)| error);
+            .map_err(|(error, record)| self.judge(&error, record.topic));
         async move {
             let result = match sent {
                 Ok(report) => match tokio::time::timeout(self.report_timeout, report).await {
                     Ok(Ok(Ok(delivery))) if is_confirmed(&delivery) => Ok(()),
                     Ok(Ok(Ok(_presumed))) => Err(PublishError::NotConfirmed),
-                    Ok(Ok(Err((error, _message)))) => Err(PublishError::of(&error)),
+                    Ok(Ok(Err((error, message)))) => Err(self.judge(&error, message.topic())),
                     // The report was lost with the producer, or does not come.
                     Ok(Err(_)) | Err(_) => Err(PublishError::NotAcknowledged),
                 },
-                Err(error) => Err(PublishError::of(&error)),
+                Err(error) => Err(error),
             };
             let outcome = if result.is_ok() { ACKNOWLEDGED } else { FAILED };
             let seconds = begun.elapsed().as_secs_f64();
@@ -205,6 +212,18 @@ impl Publisher {
             }
             result
         }
+    }
+
+    /// What an error is to whoever sent the record; refusals are logged.
+    fn judge(&self, error: &KafkaError, topic: &str) -> PublishError {
+        let error = PublishError::of(error);
+        if let PublishError::Refused(code) = error
+            && self.refusals.is_due((topic.to_owned(), code))
+        {
+            let reason = lacking_to_produce(code, topic).unwrap_or_else(|| code.to_string());
+            tracing::warn!(topic, reason, "Kafka refuses records");
+        }
+        error
     }
 
     fn note_failure(&self, error: PublishError, generation: u64) {
@@ -245,7 +264,11 @@ impl Publisher {
         };
         match produce_with(&self.config, &self.metrics) {
             Ok(producer) => {
-                tracing::error!(%code, reason, "fatal producer error: producer replaced");
+                if self.renewals.is_due(code) {
+                    let advice = lacking_to_produce(code, "of events and of page states");
+                    let advice = advice.unwrap_or_default();
+                    tracing::error!(%code, reason, advice, "fatal producer error: producer replaced");
+                }
                 *current = Current { producer, generation: generation + 1 };
                 self.metrics.producer_renewals.inc();
             }
@@ -258,12 +281,17 @@ fn produce_with(
     config: &ClientConfig,
     metrics: &GatewayMetrics,
 ) -> KafkaResult<FutureProducer<ProducerContext>> {
-    config.create_with_context(ProducerContext { metrics: metrics.clone() })
+    config.create_with_context(ProducerContext {
+        metrics: metrics.clone(),
+        last_error: Mutex::default(),
+    })
 }
 
 /// What librdkafka has to say.
 struct ProducerContext {
     metrics: GatewayMetrics,
+    /// rdkafka tells of each error of a producer twice.
+    last_error: Mutex<String>,
 }
 
 /// The part of librdkafka's statistics that is exported.
@@ -275,12 +303,18 @@ struct QueueStatistics {
 
 impl ClientContext for ProducerContext {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // The breaker tells of outages; each broker's reconnects are for those who look for them.
+        // Errors come through `error` as well; the rest is for whoever debugs the client.
         tracing::debug!(target: "librdkafka", facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, reason);
+        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_consequence(&error) || *last == reason {
+            tracing::debug!(target: "librdkafka", %error, reason);
+        } else {
+            tracing::warn!(%error, reason, "Kafka's client reports an error");
+            reason.clone_into(&mut last);
+        }
     }
 
     fn stats_raw(&self, statistics: &[u8]) {

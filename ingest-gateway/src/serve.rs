@@ -6,11 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use common::admin::{self, Health};
 use common::heap;
-use common::kafka::KafkaOptions;
-use common::limits::SizeLimits;
 use common::listen::bind;
 use common::metrics::service_registry;
-use common::topics::{TopicError, TopicOptions, ensure_once_reachable};
+use common::topics::{TopicError, ensure_once_reachable};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
@@ -80,7 +78,7 @@ pub async fn run(
     let admin_health: Arc<dyn Health> = Arc::clone(&health) as _;
     let admin = admin::serve(listeners.admin, registry, admin_health, ended.clone());
     let mut admin = tokio::spawn(admin);
-    let mut background = spawn_background(&gateway, keys_watch, health);
+    let mut background = spawn_background(&gateway, keys_watch, Arc::clone(&health));
     let tls = Tls::open(&options.tls, &gateway.metrics)?.map(|(tls, contents)| {
         let every = Duration::from_secs(options.tls.tls_reload_seconds);
         let (watched, metrics) = (Arc::clone(&tls), gateway.metrics.clone());
@@ -96,8 +94,7 @@ pub async fn run(
     });
 
     let until_stopped = async {
-        let checked =
-            check_topics(&options.kafka, &options.topics, options.limits, &gateway.breaker);
+        let checked = check_topics(&options, &health, &gateway.breaker);
         if let Some(result) = stop.run_until_cancelled(checked).await {
             result.context("the topics cannot be used")?;
             stop.cancelled().await;
@@ -180,15 +177,15 @@ fn assemble(
 /// Checks the topics, for as long as it takes to reach Kafka; from then on requests are let
 /// through.
 async fn check_topics(
-    kafka: &KafkaOptions,
-    topics: &TopicOptions,
-    limits: SizeLimits,
+    options: &ServeOptions,
+    health: &GatewayHealth,
     breaker: &Breaker,
 ) -> Result<(), TopicError> {
     let told = |error: &TopicError, pause: Duration| {
         tracing::warn!(%error, retry_in_ms = pause.as_millis(), "topics not checked yet");
+        health.not_checked(error);
     };
-    ensure_once_reachable(kafka, topics, limits, told).await?;
+    ensure_once_reachable(&options.kafka, &options.topics, options.limits, told).await?;
     breaker.checked();
     tracing::info!("topics checked");
     Ok(())

@@ -40,7 +40,7 @@ TAPEDECK_LOG_FORMAT=json
 ```
 
 For gateways and writers, `/etc/tapedeck/kafka.properties` with `security.protocol=SASL_SSL`, \
-`sasl.mechanisms=SCRAM-SHA-512`, `sasl.username` and `sasl.password`, and:
+`sasl.mechanism=SCRAM-SHA-512`, `sasl.username` and `sasl.password`, and:
 
 ```sh gateway writer
 TAPEDECK_KAFKA_BROKERS=kafka-1:9093,kafka-2:9093,kafka-3:9093

@@ -32,7 +32,7 @@ fn the_example_of_a_cluster_is_a_valid_configuration() -> Result<()> {
 fn check<C: clap::Parser + CheckOptions>(service: &str, command: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     // What is mounted there.
-    let kafka = "security.protocol=SASL_SSL\nsasl.mechanisms=SCRAM-SHA-512\n\
+    let kafka = "security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\n\
                  sasl.username=tapedeck\nsasl.password=secret\n";
     std::fs::write(folder.path().join("kafka.properties"), kafka)?;
     std::fs::write(folder.path().join("database-url"), "postgres://tapedeck@postgres/tapedeck")?;

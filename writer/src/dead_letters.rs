@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use common::kafka::{KafkaOptions, is_confirmed, unique_client_id};
+use common::kafka::permissions::lacking_to_produce;
+use common::kafka::{KafkaOptions, Reported, Reports, is_confirmed, unique_client_id};
 use common::limits::SizeLimits;
 use common::record::headers::{
     ERROR_CLASS, ERROR_EVENTS, ERROR_MESSAGE, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC,
@@ -37,10 +38,13 @@ pub struct Reason {
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
     /// Kafka refused it or did not answer.
-    #[error("Kafka does not take the dead letter: {0}")]
-    NotTaken(#[from] KafkaError),
+    #[error("Kafka does not take it: {0}{1}")]
+    NotTaken(KafkaError, Reported),
+    /// This user may not write to the topic.
+    #[error("{0}")]
+    NotPermitted(String),
     /// Kafka's client takes it to be there, which no broker has confirmed.
-    #[error("Kafka did not confirm the dead letter")]
+    #[error("Kafka did not confirm it")]
     NotConfirmed,
     /// No answer within the time-out.
     #[error("no answer within {} s", (DELIVERY_TIMEOUT + DELIVERY_GRACE).as_secs())]
@@ -67,10 +71,74 @@ pub(crate) fn durable_producer(
     kafka.client(&unique_client_id(name, number), settings)
 }
 
+/// A producer that sends one record after the other, and says why it cannot.
+pub(crate) struct Courier {
+    config: ClientConfig,
+    producer: FutureProducer<Reports>,
+    reports: Reports,
+}
+
+impl Courier {
+    /// Makes the producer. It connects when first needed.
+    ///
+    /// # Errors
+    /// Names the setting that librdkafka does not take.
+    pub(crate) fn new(config: ClientConfig) -> Result<Self, KafkaError> {
+        let reports = Reports::default();
+        let producer = config.create_with_context(reports.clone())?;
+        Ok(Self { config, producer, reports })
+    }
+
+    /// Sends a record's key and value to a topic; returns once all in-sync replicas have it.
+    ///
+    /// # Errors
+    /// See [`DeadLetterError`].
+    pub(crate) async fn deliver(
+        &self,
+        topic: &str,
+        message: &OwnedMessage,
+        headers: OwnedHeaders,
+    ) -> Result<(), DeadLetterError> {
+        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
+        record.key = message.key();
+        record.payload = message.payload();
+        let sent = self.producer.send_result(record);
+        let delivery = sent.map_err(|(error, _)| self.explain(error, topic))?;
+        match tokio::time::timeout(DELIVERY_TIMEOUT + DELIVERY_GRACE, delivery).await {
+            Ok(Ok(Ok(delivery))) if is_confirmed(&delivery) => Ok(()),
+            Ok(Ok(Ok(_presumed))) => Err(DeadLetterError::NotConfirmed),
+            Ok(Ok(Err((error, _)))) => Err(self.explain(error, topic)),
+            Ok(Err(_)) => Err(self.explain(KafkaError::Canceled, topic)),
+            Err(_) => Err(DeadLetterError::NoAnswer),
+        }
+    }
+
+    fn explain(&self, error: KafkaError, topic: &str) -> DeadLetterError {
+        let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
+        let code = fatal.or_else(|| error.rdkafka_error_code());
+        match code.and_then(|code| lacking_to_produce(code, topic)) {
+            Some(lacking) => DeadLetterError::NotPermitted(lacking),
+            None => DeadLetterError::NotTaken(error, self.reports.take()),
+        }
+    }
+
+    /// Replaces a producer that an error left unusable for good, so that trying again can help.
+    ///
+    /// # Errors
+    /// When librdkafka refuses to make another.
+    fn renew_if_broken(&mut self) -> Result<(), KafkaError> {
+        let Some((code, reason)) = self.producer.client().fatal_error() else {
+            return Ok(());
+        };
+        tracing::debug!(%code, reason, "fatal producer error: replacing the producer");
+        self.producer = self.config.create_with_context(self.reports.clone())?;
+        Ok(())
+    }
+}
+
 /// A lane's way to the dead letters.
 pub struct DeadLetters {
-    config: ClientConfig,
-    producer: FutureProducer,
+    courier: Courier,
     topic: String,
 }
 
@@ -86,8 +154,8 @@ impl DeadLetters {
         lane: usize,
     ) -> Result<Self, String> {
         let config = durable_producer(kafka, limits, "tapedeck-dead-letters", lane)?;
-        let producer = config.create().map_err(|error| error.to_string())?;
-        Ok(Self { config, producer, topic })
+        let courier = Courier::new(config).map_err(|error| error.to_string())?;
+        Ok(Self { courier, topic })
     }
 
     /// Sends a record; returns once all in-sync replicas have it. A producer that an error left
@@ -101,34 +169,13 @@ impl DeadLetters {
         reason: &Reason,
     ) -> Result<(), DeadLetterError> {
         let headers = dead_letter_headers(message, reason);
-        let sent = deliver(&self.producer, &self.topic, message, headers).await;
+        let sent = self.courier.deliver(&self.topic, message, headers).await;
         if sent.is_err()
-            && let Some((code, reason)) = self.producer.client().fatal_error()
+            && let Err(error) = self.courier.renew_if_broken()
         {
-            tracing::error!(%code, reason, "fatal producer error: replacing the producer");
-            self.producer = self.config.create()?;
+            return Err(DeadLetterError::NotTaken(error, Reported::default()));
         }
         sent
-    }
-}
-
-/// Sends a record's key and value to a topic and awaits the acknowledgement.
-pub(crate) async fn deliver(
-    producer: &FutureProducer,
-    topic: &str,
-    message: &OwnedMessage,
-    headers: OwnedHeaders,
-) -> Result<(), DeadLetterError> {
-    let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
-    record.key = message.key();
-    record.payload = message.payload();
-    let delivery = producer.send_result(record).map_err(|(error, _)| error)?;
-    match tokio::time::timeout(DELIVERY_TIMEOUT + DELIVERY_GRACE, delivery).await {
-        Ok(Ok(Ok(delivery))) if is_confirmed(&delivery) => Ok(()),
-        Ok(Ok(Ok(_presumed))) => Err(DeadLetterError::NotConfirmed),
-        Ok(Ok(Err((error, _)))) => Err(error.into()),
-        Ok(Err(_)) => Err(KafkaError::Canceled.into()),
-        Err(_) => Err(DeadLetterError::NoAnswer),
     }
 }
 

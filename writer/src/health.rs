@@ -1,6 +1,6 @@
 //! What the lanes know of their own health, for the probes and for the log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +24,31 @@ struct LaneState {
     draining: bool,
     halted: bool,
     stopped: BTreeSet<Partition>,
-    trouble: Option<Trouble>,
+    troubles: BTreeMap<Work, Trouble>,
+}
+
+/// What a lane does that can fail for now. The first that fails is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Reading its topic as a member of its group.
+    Consuming,
+    /// Writing to Postgres.
+    Writing,
+    /// Sending to the dead letters.
+    Burying,
+    /// Committing offsets.
+    Committing,
+}
+
+impl Work {
+    const fn of_what(self) -> &'static str {
+        match self {
+            Self::Consuming => "consuming",
+            Self::Writing => "Postgres",
+            Self::Burying => "the dead letters",
+            Self::Committing => "committing offsets",
+        }
+    }
 }
 
 /// Something that fails for now.
@@ -82,39 +106,27 @@ impl LaneHealth {
         self.update(|state| state.stopped = stopped);
     }
 
-    /// Postgres took a transaction.
-    pub fn database_answered(&self) {
-        let ended = self.update(|state| state.trouble.take());
+    /// A work succeeded.
+    pub fn succeeded(&self, work: Work) {
+        let ended = self.update(|state| state.troubles.remove(&work));
         if ended.is_some() {
-            tracing::info!(lane = self.number, "writing again");
+            tracing::info!(lane = self.number, work = work.of_what(), "works again");
         }
     }
 
-    /// A transaction failed and will be retried.
-    pub fn database_failed(&self, error: &dyn Display) {
-        self.note_trouble("Postgres", error);
-    }
-
-    /// A dead letter was not taken and will be sent again.
-    pub fn dead_letters_failed(&self, error: &dyn Display) {
-        self.note_trouble("the dead letters", error);
-    }
-
-    /// Logs a trouble when it begins, changes, or has lasted for another while.
-    fn note_trouble(&self, whose: &str, error: &dyn Display) {
-        let what = format!("{whose}: {error}");
+    /// A work failed and will be tried again. Logged when it begins, changes, or has lasted for
+    /// another while.
+    pub fn failed(&self, work: Work, error: &dyn Display) {
+        let what = format!("{}: {error}", work.of_what());
         let now = Instant::now();
-        let log = self.update(|state| match &mut state.trouble {
-            Some(trouble)
-                if trouble.what == what
-                    && now.duration_since(trouble.last_logged) < REPEAT_LOG_AFTER =>
-            {
-                false
+        let log = self.update(|state| {
+            let known = state.troubles.get(&work).is_some_and(|trouble| {
+                trouble.what == what && now.duration_since(trouble.last_logged) < REPEAT_LOG_AFTER
+            });
+            if !known {
+                state.troubles.insert(work, Trouble { what: what.clone(), last_logged: now });
             }
-            trouble => {
-                *trouble = Some(Trouble { what: what.clone(), last_logged: now });
-                true
-            }
+            !known
         });
         if log {
             tracing::warn!(lane = self.number, error = what, "retrying");
@@ -139,7 +151,7 @@ impl LaneHealth {
                 Err(format!("lane {number}: stopped, most of the last records were poison"))
             } else if let Some(partition) = state.stopped.first() {
                 Err(format!("lane {number}: {partition:?} waits for a newer writer"))
-            } else if let Some(trouble) = &state.trouble {
+            } else if let Some(trouble) = state.troubles.values().next() {
                 Err(format!("lane {number}: {}", trouble.what))
             } else if state.unplaced > 0 {
                 let unplaced = state.unplaced;

@@ -13,7 +13,7 @@ use crate::accounts::Settled;
 use crate::batch::{Batch, CloseReason};
 use crate::dead_letters::{DeadLetters, Reason};
 use crate::failure::{Failure, Poison, judge};
-use crate::health::LaneHealth;
+use crate::health::{LaneHealth, Work};
 use crate::metrics::WriterMetrics;
 use crate::poison_gauge::PoisonGauge;
 use crate::record::{Content, Record};
@@ -144,7 +144,7 @@ impl Settler {
             self.metrics.transaction_seconds.with_label_values(&[outcome]).observe(seconds);
             let error = match result {
                 Ok(written) => {
-                    self.health.database_answered();
+                    self.health.succeeded(Work::Writing);
                     progress.add(written);
                     return Ok(());
                 }
@@ -171,7 +171,7 @@ impl Settler {
                 // Nothing is wrong with the database.
                 continue;
             }
-            self.health.database_failed(&error);
+            self.health.failed(Work::Writing, &error);
             pause(&mut pauses).await;
         }
     }
@@ -214,9 +214,10 @@ impl Settler {
     async fn bury_one(&mut self, record: &Record, reason: &Reason) {
         let mut pauses = pauses();
         while let Err(error) = self.dead_letters.send(&record.message, reason).await {
-            self.health.dead_letters_failed(&error);
+            self.health.failed(Work::Burying, &error);
             pause(&mut pauses).await;
         }
+        self.health.succeeded(Work::Burying);
         self.metrics.records_dead_lettered.with_label_values(&[reason.class]).inc();
         tracing::warn!(
             class = reason.class,

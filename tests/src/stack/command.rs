@@ -47,6 +47,12 @@ impl<'a> CommandBuilder<'a> {
         self
     }
 
+    /// Sets several settings as [`Self::variable`] does one.
+    pub fn variables(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.variables.extend(variables);
+        self
+    }
+
     /// Runs it to its end.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! A Kafka broker of this machine, from its Maven artifacts.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +39,19 @@ pub struct Kafka {
     port: u16,
 }
 
+/// What a broker has besides what all have.
+#[derive(Debug, Default)]
+pub(super) struct Additions {
+    /// Where clients are told to come to, `host:port`, if it is not the broker's own address.
+    pub(super) advertised: Option<String>,
+    /// `,NAME://host:port` each.
+    pub(super) listeners: String,
+    /// Properties, each with its line's end.
+    pub(super) properties: String,
+    /// Arguments of Kafka's `StorageTool format`.
+    pub(super) format: Vec<String>,
+}
+
 /// Where a broker's files are.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -53,8 +67,9 @@ impl Kafka {
     /// # Errors
     /// When Kafka cannot be fetched or does not come up.
     pub async fn start(parent: &Path, port: Option<u16>, tuning: Tuning) -> Result<Self> {
-        let start = async |port| Self::start_behind(parent, port, &address(port), tuning).await;
-        ports::start_on(port, start).await
+        let start =
+            async |port| Self::start_with(parent, port, tuning, &Additions::default()).await;
+        ports::start_on(port, start).await.context("Kafka does not start")
     }
 
     /// Starts a new broker that tells its clients to come to `advertised`, `host:port`, from where
@@ -68,22 +83,36 @@ impl Kafka {
         advertised: &str,
         tuning: Tuning,
     ) -> Result<Self> {
-        let libraries = fetch(parent).await?;
-        let start = async {
-            let folder = parent.join(format!("kafka-{port}"));
-            let files = Files::new(&libraries, folder, tuning);
-            let (broker, controller_port) = (address(port), free_port()?);
-            let own = format!(
-                "listeners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}\n\
-                 advertised.listeners=PLAINTEXT://{advertised},CONTROLLER://127.0.0.1:{controller_port}\n\
-                 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n"
-            );
-            files.write_properties(&own)?;
-            files.format(&["--standalone"]).await?;
-            let process = files.start(port).await?;
-            anyhow::Ok(Self { process, files, port })
-        };
+        let additions =
+            Additions { advertised: Some(advertised.to_owned()), ..Additions::default() };
+        let start = Self::start_with(parent, port, tuning, &additions);
         start.await.context("Kafka does not start")
+    }
+
+    /// The same on this port alone, with additions to what all brokers have.
+    pub(super) async fn start_with(
+        parent: &Path,
+        port: u16,
+        tuning: Tuning,
+        additions: &Additions,
+    ) -> Result<Self> {
+        let libraries = fetch(parent).await?;
+        let folder = parent.join(format!("kafka-{port}"));
+        let files = Files::new(&libraries, folder, tuning);
+        let (broker, controller_port) = (address(port), free_port()?);
+        let Additions { advertised, listeners, properties, format } = additions;
+        let advertised = advertised.as_ref().unwrap_or(&broker);
+        let own = format!(
+            "listeners=PLAINTEXT://{broker},CONTROLLER://127.0.0.1:{controller_port}{listeners}\n\
+             advertised.listeners=PLAINTEXT://{advertised},CONTROLLER://127.0.0.1:{controller_port}{listeners}\n\
+             controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
+             {properties}"
+        );
+        files.write_properties(&own)?;
+        let format = format.iter().map(String::as_str);
+        files.format(&["--standalone"].into_iter().chain(format).collect::<Vec<_>>()).await?;
+        let process = files.start(port).await?;
+        Ok(Self { process, files, port })
     }
 
     /// What clients begin with, `host:port`.
@@ -94,6 +123,11 @@ impl Kafka {
     /// The broker's process, to freeze it or read its log.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Where its files are.
+    pub(super) fn files(&self) -> &Files {
+        &self.files
     }
 
     /// Stops the broker in good order.
@@ -178,12 +212,26 @@ impl Files {
             .context("is Java 17 or newer installed?")
     }
 
+    /// Makes a script that runs one of Kafka's command-line tools, as Kafka's own do.
+    pub(super) fn tool_script(&self, class: &str) -> Result<PathBuf> {
+        let words = [java().into_os_string()].into_iter().chain(self.java_arguments());
+        let words: Vec<_> = words.map(|word| format!("'{}'", word.display())).collect();
+        let script = self.folder.join(format!("{class}.sh"));
+        fs::write(&script, format!("#!/bin/sh\nexec {} {class} \"$@\"\n", words.join(" ")))?;
+        fs::set_permissions(&script, Permissions::from_mode(0o755))?;
+        Ok(script)
+    }
+
     fn java(&self, name: &str) -> Launch {
-        let logging = paths::repository().join("deploy/local/kafka/log4j2.yaml");
         Launch::new(name, java(), self.folder.join(format!("{name}.log")))
-            .arguments(self.tuning.jvm_options().iter().copied())
-            .arguments([format!("-Dlog4j2.configurationFile={}", logging.display())])
-            .arguments(["-cp".into(), self.libraries.join("*")])
+            .arguments(self.java_arguments())
+    }
+
+    fn java_arguments(&self) -> impl Iterator<Item = OsString> {
+        let logging = paths::repository().join("deploy/local/kafka/log4j2.yaml");
+        let options = self.tuning.jvm_options().iter().map(Into::into);
+        let logging = format!("-Dlog4j2.configurationFile={}", logging.display()).into();
+        options.chain([logging, "-cp".into(), self.libraries.join("*").into_os_string()])
     }
 
     fn properties(&self) -> PathBuf {

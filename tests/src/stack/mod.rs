@@ -46,6 +46,7 @@ pub mod prometheus;
 pub mod records;
 pub mod replicated;
 pub mod roles;
+pub mod secure_kafka;
 pub mod service;
 pub mod small_disk;
 pub mod supervisor;
@@ -67,6 +68,7 @@ pub use metrics::Metrics;
 pub use postgres::Postgres;
 pub use prometheus::Prometheus;
 pub use roles::Role;
+pub use secure_kafka::SecureKafka;
 pub use service::{Program, Service};
 pub use tapedeck::Tapedeck;
 pub use tuning::Tuning;
@@ -136,6 +138,14 @@ impl Stack {
     /// When it does not come up.
     pub async fn private_kafka(&self) -> Result<Kafka> {
         Kafka::start(self.folder.path(), None, Tuning::Tests).await
+    }
+
+    /// A broker of one's own that asks who its clients are and permits each what it is told to.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn secure_kafka(&self) -> Result<SecureKafka> {
+        SecureKafka::start(self.folder.path()).await
     }
 
     /// A database server of one's own, to stop, kill or freeze without harm to others.

@@ -8,6 +8,7 @@ mod deliveries;
 mod emails;
 mod exposition;
 mod gateway;
+mod kafka_security;
 mod memory;
 mod oracle;
 mod partitions;

@@ -16,9 +16,6 @@ use serde::Serialize;
 
 use super::scan::{Scan, Selection, came_at};
 
-/// The group under which listing reads; it commits nothing.
-const GROUP: &str = "tapedeck-dead-letters-list";
-
 /// What can be done with dead letters besides redriving them.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
@@ -101,7 +98,9 @@ impl Entry {
 /// # Errors
 /// When Kafka cannot be read.
 pub fn list(options: &ListOptions, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut scan = Scan::begin(&options.selection, GROUP)?;
+    // A group that commits nothing.
+    let group = options.selection.group("dead-letters-list");
+    let mut scan = Scan::begin(&options.selection, &group)?;
     let mut entries = Vec::new();
     while entries.len() < options.limit
         && let Some(message) = scan.next()?

@@ -15,12 +15,11 @@ use futures::future::try_join_all;
 use rdkafka::Message;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::message::OwnedMessage;
-use rdkafka::producer::FutureProducer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sha2::{Digest, Sha256};
 
 use super::scan::{Scan, Selection};
-use crate::dead_letters::{deliver, durable_producer, original_headers};
+use crate::dead_letters::{Courier, durable_producer, original_headers};
 
 /// How many dead letters, and how many bytes of them, are sent before progress is kept.
 const CHUNK_RECORDS: usize = 200;
@@ -52,7 +51,7 @@ fn progress_group(selection: &Selection) -> String {
     classes.sort();
     let text = format!("{classes:?} {:?} {:?}", selection.since, selection.until);
     let digest = hex::encode(Sha256::digest(text));
-    format!("{}tapedeck-redrive-{}", selection.topics.topic_prefix, &digest[..16])
+    selection.group(&format!("redrive-{}", &digest[..16]))
 }
 
 /// Sends the selected dead letters through again.
@@ -63,14 +62,12 @@ pub async fn redrive(options: &RedriveOptions, out: &mut impl Write) -> anyhow::
     let selection = &options.selection;
     let group = match options.from_beginning {
         // A group that never commits has no progress.
-        true => "tapedeck-redrive-from-beginning".to_owned(),
+        true => selection.group("redrive-from-beginning"),
         false => progress_group(selection),
     };
     let mut scan = Scan::begin(selection, &group)?;
-    let producer: FutureProducer =
-        durable_producer(&selection.kafka, selection.limits, "tapedeck-redrive", 0)
-            .map_err(anyhow::Error::msg)?
-            .create()?;
+    let config = durable_producer(&selection.kafka, selection.limits, "tapedeck-redrive", 0);
+    let courier = Courier::new(config.map_err(anyhow::Error::msg)?)?;
     let (mut sent, mut seen) = (0, 0);
     loop {
         let (chunk, reached) = next_chunk(&mut scan)?;
@@ -83,7 +80,7 @@ pub async fn redrive(options: &RedriveOptions, out: &mut impl Write) -> anyhow::
         if options.dry_run {
             continue;
         }
-        try_join_all(chosen.into_iter().map(|message| send_back(&producer, selection, message)))
+        try_join_all(chosen.into_iter().map(|message| send_back(&courier, selection, message)))
             .await?;
         if !options.from_beginning {
             scan.consumer
@@ -123,7 +120,7 @@ pub fn origin<'a>(topics: &'a [String], message: &OwnedMessage) -> Option<&'a st
 }
 
 async fn send_back(
-    producer: &FutureProducer,
+    courier: &Courier,
     selection: &Selection,
     message: &OwnedMessage,
 ) -> anyhow::Result<()> {
@@ -135,7 +132,8 @@ async fn send_back(
             message.offset()
         );
     };
-    deliver(producer, topic, message, original_headers(message))
+    courier
+        .deliver(topic, message, original_headers(message))
         .await
         .with_context(|| format!("the dead letter at {}/{}", message.partition(), message.offset()))
 }

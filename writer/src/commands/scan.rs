@@ -1,11 +1,13 @@
 //! Reading the dead letters from one end to the other.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use clap::Args;
-use common::kafka::{BROKER_QUESTION_TIMEOUT, KafkaOptions, unique_client_id};
+use common::kafka::permissions::lacking_to_consume;
+use common::kafka::{BROKER_QUESTION_TIMEOUT, KafkaOptions, Reports, unique_client_id};
 use common::limits::SizeLimits;
 use common::options::{CheckOptions, Problems};
 use common::record::headers::{ERROR_CLASS, text};
@@ -13,11 +15,15 @@ use common::time::Timestamp;
 use common::topics::TopicOptions;
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 /// How long the topic may be silent before its end before the scan gives up.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many events of Kafka's client are looked through for the cause of an error.
+const MOST_REPORTS: usize = 100;
 
 /// How long one poll waits.
 const POLL_TIMEOUT: Duration = Duration::from_millis(200);
@@ -46,6 +52,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// The name of a consumer group of these commands.
+    pub(super) fn group(&self, name: &str) -> String {
+        format!("{}tapedeck-{name}", self.topics.topic_prefix)
+    }
+
     /// Whether a dead letter is meant.
     pub fn takes(&self, message: &OwnedMessage) -> bool {
         let class = text(message.headers(), ERROR_CLASS).unwrap_or_default();
@@ -72,8 +83,9 @@ pub(super) fn came_at(message: &OwnedMessage) -> Option<Timestamp> {
 
 /// A walk over the dead letters that are there now.
 pub(super) struct Scan {
-    pub(super) consumer: BaseConsumer,
+    pub(super) consumer: BaseConsumer<Reports>,
     topic: String,
+    group: String,
     /// By partition, what is still to read: the next offset and the end.
     left: BTreeMap<i32, (i64, i64)>,
 }
@@ -93,14 +105,19 @@ impl Scan {
             ("auto.offset.reset", "error".to_owned()),
             ("fetch.message.max.bytes", limit.to_string()),
         ];
-        let consumer: BaseConsumer = selection
+        let consumer: BaseConsumer<Reports> = selection
             .kafka
             .client(&unique_client_id("tapedeck-dead-letters", 0), settings)
             .map_err(anyhow::Error::msg)?
-            .create()?;
-        let metadata = consumer
-            .fetch_metadata(Some(&topic), BROKER_QUESTION_TIMEOUT)
-            .context("cannot ask Kafka about the dead letters")?;
+            .create_with_context(Reports::default())?;
+        let explain = |error: KafkaError| explain(&consumer, &error, &topic, group);
+        let metadata =
+            consumer.fetch_metadata(Some(&topic), BROKER_QUESTION_TIMEOUT).map_err(explain)?;
+        let refused = metadata.topics().first().and_then(|it| it.error());
+        let refused = refused.map(|code| KafkaError::MetadataFetch(RDKafkaErrorCode::from(code)));
+        if let Some(error) = refused.filter(is_refusal) {
+            return Err(explain(error));
+        }
         let mut partitions = TopicPartitionList::new();
         for partition in metadata.topics().iter().flat_map(|it| it.partitions()) {
             partitions.add_partition(&topic, partition.id());
@@ -109,7 +126,9 @@ impl Scan {
             bail!("there is no topic {topic}");
         }
         let mut left = BTreeMap::new();
-        for element in consumer.committed_offsets(partitions, BROKER_QUESTION_TIMEOUT)?.elements() {
+        let committed =
+            consumer.committed_offsets(partitions, BROKER_QUESTION_TIMEOUT).map_err(explain)?;
+        for element in committed.elements() {
             let number = element.partition();
             let (oldest, end) =
                 consumer.fetch_watermarks(&topic, number, BROKER_QUESTION_TIMEOUT)?;
@@ -126,7 +145,7 @@ impl Scan {
             begins.add_partition_offset(&topic, *number, Offset::Offset(*begin))?;
         }
         consumer.assign(&begins)?;
-        Ok(Self { consumer, topic, left })
+        Ok(Self { consumer, topic, group: group.to_owned(), left })
     }
 
     /// The next dead letter; none at the end.
@@ -153,6 +172,9 @@ impl Scan {
                     }
                     return Ok(Some(message));
                 }
+                Some(Err(error)) if is_refusal(&error) => {
+                    return Err(explain(&self.consumer, &error, &self.topic, &self.group));
+                }
                 Some(Err(error)) => tracing::warn!(%error, "cannot read for now"),
                 None => {}
             }
@@ -161,5 +183,30 @@ impl Scan {
             }
         }
         Ok(None)
+    }
+}
+
+fn is_refusal(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().and_then(|code| lacking_to_consume(code, "", "")).is_some()
+}
+
+/// An error with its cause, or what somebody has to allow. Either may only come with polls.
+fn explain(
+    consumer: &BaseConsumer<Reports>,
+    error: &KafkaError,
+    topic: &str,
+    group: &str,
+) -> anyhow::Error {
+    let mut code = error.rdkafka_error_code();
+    for polled in iter::from_fn(|| consumer.poll(Duration::ZERO)).take(MOST_REPORTS) {
+        if let Some(refusal) = polled.err().filter(is_refusal) {
+            code = refusal.rdkafka_error_code();
+        }
+    }
+    match code.and_then(|code| lacking_to_consume(code, topic, group)) {
+        Some(lacking) => anyhow!(lacking),
+        None => {
+            anyhow!("cannot read the dead letters: {error}{}", consumer.context().take())
+        }
     }
 }

@@ -9,11 +9,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use common::failpoint;
+use common::kafka::permissions::lacking_to_consume;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use super::LaneParts;
 use super::context::LaneContext;
+use super::lane_topic::LaneTopic;
+use crate::health::{LaneHealth, Work};
 use crate::metrics::WriterMetrics;
 
 /// How long after a failed commit the next one is tried.
@@ -28,6 +32,9 @@ pub(super) struct Commits {
     requests: SyncSender<TopicPartitionList>,
     answers: Receiver<KafkaResult<()>>,
     metrics: WriterMetrics,
+    health: LaneHealth,
+    topic: String,
+    group: String,
     /// Something is settled that no commit has been asked for.
     wanted: bool,
     /// A commit has been asked for and not been answered.
@@ -42,7 +49,8 @@ impl Commits {
     /// When there can be no more threads.
     pub(super) fn start(
         consumer: Arc<BaseConsumer<LaneContext>>,
-        metrics: WriterMetrics,
+        topic: &LaneTopic,
+        parts: &LaneParts,
     ) -> std::io::Result<Self> {
         let (requests, requested) = sync_channel::<TopicPartitionList>(1);
         let (answered, answers) = sync_channel(1);
@@ -54,8 +62,17 @@ impl Commits {
                 }
             }
         })?;
-        let not_before = Instant::now();
-        Ok(Self { requests, answers, metrics, wanted: false, asked: false, not_before })
+        Ok(Self {
+            requests,
+            answers,
+            metrics: parts.metrics.clone(),
+            health: parts.health.clone(),
+            topic: topic.name().to_owned(),
+            group: parts.options.consumer_group.clone(),
+            wanted: false,
+            asked: false,
+            not_before: Instant::now(),
+        })
     }
 
     /// Something more is settled.
@@ -99,11 +116,20 @@ impl Commits {
     fn note(&mut self, answer: KafkaResult<()>) {
         let outcome = if answer.is_ok() { "committed" } else { "failed" };
         self.metrics.offset_commits.with_label_values(&[outcome]).inc();
-        if let Err(error) = answer {
-            tracing::warn!(%error, "offsets not committed; trying again");
-            self.wanted = true;
-            self.not_before = Instant::now() + retry_after(&error);
+        let Err(error) = answer else {
+            self.health.succeeded(Work::Committing);
+            return;
+        };
+        let lacking = error
+            .rdkafka_error_code()
+            .and_then(|code| lacking_to_consume(code, &self.topic, &self.group));
+        match lacking {
+            // Nobody but who looks after Kafka can help.
+            Some(lacking) => self.health.failed(Work::Committing, &lacking),
+            None => tracing::warn!(%error, "offsets not committed; trying again"),
         }
+        self.wanted = true;
+        self.not_before = Instant::now() + retry_after(&error);
     }
 
     /// Waits until the thread has let go of the consumer, which only then can leave its group.

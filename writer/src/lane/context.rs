@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use common::failpoint;
+use common::kafka::is_consequence;
 use common::time::Timestamp;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -139,7 +140,11 @@ impl ClientContext for LaneContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.metrics.kafka_errors.inc();
-        tracing::warn!(%error, reason, "Kafka's client reports an error");
+        if is_consequence(&error) {
+            tracing::debug!(%error, reason, "Kafka's client");
+        } else {
+            tracing::warn!(%error, reason, "Kafka's client reports an error");
+        }
     }
 
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -42,6 +42,9 @@ impl Lane {
                 let record = Record::read(partition.topic, message.detach(), page_limit);
                 drop(message);
                 failpoint::pass("writer::after-poll");
+                if self.refusal.is_some() {
+                    self.end_refusal();
+                }
                 self.take(partition, offset, record);
                 Ok(())
             }
@@ -54,7 +57,10 @@ impl Lane {
             }
             Some(Err(error)) => {
                 self.parts.metrics.kafka_errors.inc();
-                tracing::warn!(%error, "cannot consume for now");
+                let code = error.rdkafka_error_code();
+                if !code.is_some_and(|code| self.note_refusal(code)) {
+                    tracing::warn!(%error, "cannot consume for now");
+                }
                 Ok(())
             }
         }

@@ -18,6 +18,7 @@ mod intake;
 mod lane_topic;
 mod offsets;
 mod partitions;
+mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use config::consumer_config;
 use context::LaneContext;
 use lane_topic::LaneTopic;
 use offsets::SilentBrokers;
+use refusal::Refusal;
 
 /// The longest wait for anything before the lane looks around again.
 const ROUND: Duration = Duration::from_millis(100);
@@ -109,6 +111,8 @@ pub struct Lane {
     assignment_open: bool,
     /// Kafka no longer has some partition's position.
     position_lost: bool,
+    /// The topic may not be read.
+    refusal: Option<Refusal>,
     /// Waiting for a newer writer.
     stopped: BTreeSet<Partition>,
     full_since: Option<Instant>,
@@ -155,8 +159,8 @@ impl Lane {
         let consumer: BaseConsumer<LaneContext> =
             consumer_config(number, &parts.options)?.create_with_context(context)?;
         let consumer = Arc::new(consumer);
-        let commits = Commits::start(consumer.clone(), parts.metrics.clone())?;
         let topic = LaneTopic::new(parts.topic, &parts.options.topics);
+        let commits = Commits::start(consumer.clone(), &topic, &parts)?;
         consumer.subscribe(&[topic.name()])?;
         let (handovers, handovers_receiver) = mpsc::channel(1);
         let (outcomes_sender, outcomes) = sync_channel(1);
@@ -175,6 +179,7 @@ impl Lane {
             silent_brokers: SilentBrokers::default(),
             assignment_open: false,
             position_lost: false,
+            refusal: None,
             stopped: BTreeSet::new(),
             full_since: None,
             paused: false,
@@ -210,6 +215,7 @@ impl Lane {
             self.carry_out_rebalances()?;
             self.take_outcomes(Duration::ZERO)?;
             self.proceed_with_commits(Duration::ZERO);
+            self.look_for_permission_if_due();
             self.take_on_anew_if_due()?;
             self.place_partitions()?;
             if self.may_take_more()? {

@@ -9,6 +9,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{Rebalance, assign, unassign};
 use super::{Lane, LaneError, offsets};
+use crate::health::Work;
 use crate::record::Partition;
 
 /// How often partitions whose position could not be found are tried again.
@@ -54,7 +55,10 @@ impl Lane {
         {
             Ok(starts) => starts,
             Err(error) => {
-                tracing::warn!(%error, "cannot ask where partitions begin; trying again");
+                let code = error.rdkafka_error_code();
+                if !code.is_some_and(|code| self.note_refusal(code)) {
+                    tracing::warn!(%error, "cannot ask where partitions begin; trying again");
+                }
                 self.place_at = Some(Instant::now() + RETRY_POSITIONS_AFTER);
                 return Ok(());
             }
@@ -63,6 +67,10 @@ impl Lane {
         if self.assignment_open || starts.count() > 0 {
             assign(&self.consumer, &starts)?;
             self.assignment_open = false;
+            // The group has taken the lane in; whether the topic may be read will show.
+            if self.refusal.is_none() {
+                self.parts.health.succeeded(Work::Consuming);
+            }
             self.note_moved("assigned", &starts);
         }
         if self.paused {

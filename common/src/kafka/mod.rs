@@ -1,14 +1,24 @@
 //! How the services reach Kafka: options, client configuration, and what librdkafka has to say.
 
+mod inquiry;
+pub mod permissions;
+mod reports;
+mod security;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaResult;
+use rdkafka::producer::BaseProducer;
 use rdkafka::producer::future_producer::Delivery;
 
 use crate::options::{CheckOptions, Problems, read_secret_file};
+
+pub use inquiry::{Inquiry, Unanswered, Visibility};
+pub use reports::{Reported, Reports, is_consequence};
 
 /// How long a question to the brokers (metadata, watermarks, committed offsets) may take.
 pub const BROKER_QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,8 +42,8 @@ pub struct KafkaOptions {
     /// Any librdkafka property, `name=value`; may be repeated, and in the environment hold one a
     /// line. Set last, so it wins.
     ///
-    /// Use it for what has no option here: SASL, TLS, buffers. A property that contradicts the
-    /// services' own guarantees (acks, idempotence, offsets) breaks them.
+    /// Use it for what has no option here: SASL, TLS (docs/kafka-access.md), buffers. A property
+    /// that contradicts the services' own guarantees (acks, idempotence, offsets) breaks them.
     #[arg(
         long = "kafka-property",
         env = "TAPEDECK_KAFKA_PROPERTIES",
@@ -100,12 +110,25 @@ impl KafkaOptions {
 impl CheckOptions for KafkaOptions {
     fn check(&self, problems: &mut Problems) {
         problems.require(!self.brokers.trim().is_empty(), "--kafka-brokers is empty");
-        if let Err(problem) = self.client("check", []).and_then(|config| {
-            config.create_native_config().map(drop).map_err(|error| error.to_string())
-        }) {
+        let mistakes = self.all_properties().map(|properties| security::mistakes(&properties));
+        for mistake in mistakes.unwrap_or_default() {
+            problems.add(mistake);
+        }
+        // Properties that cannot be read are told here.
+        if let Err(problem) = self
+            .client("check", [])
+            .and_then(|config| create_unconnected(config).map_err(|error| error.to_string()))
+        {
             problems.add(problem);
         }
     }
+}
+
+/// Has Kafka's client take its configuration over, which reads certificates and keys too, without
+/// a broker to connect to.
+fn create_unconnected(mut config: ClientConfig) -> KafkaResult<()> {
+    config.remove("bootstrap.servers");
+    config.create::<BaseProducer>().map(drop)
 }
 
 /// Whether a broker has said itself that it has the record, by telling its offset.
