@@ -2,13 +2,21 @@
 How gateways and writers reach Kafka.
 */}}
 
+{{/* The Secret of a service: its own, or that of both. Takes (list $ the service's own). */}}
+{{- define "tapedeck.kafkaSecret" -}}
+{{- $own := index . 1 -}}
+{{- ternary $own (index . 0).Values.kafka.propertiesSecret (ne $own.name "") | toYaml -}}
+{{- end }}
+
+{{/* Takes (list $ the service's own Secret), as those below. */}}
 {{- define "tapedeck.kafkaEnvironment" -}}
-{{- $kafka := .Values.kafka -}}
+{{- $kafka := (index . 0).Values.kafka -}}
+{{- $secret := include "tapedeck.kafkaSecret" . | fromYaml -}}
 - name: TAPEDECK_KAFKA_BROKERS
   value: {{ $kafka.brokers | quote }}
-{{- if $kafka.propertiesSecret.name }}
+{{- if $secret.name }}
 - name: TAPEDECK_KAFKA_PROPERTIES_FILE
-  value: /etc/tapedeck/kafka/{{ $kafka.propertiesSecret.key }}
+  value: /etc/tapedeck/kafka/{{ $secret.key }}
 {{- end }}
 {{- with $kafka.topicPrefix }}
 - name: TAPEDECK_TOPIC_PREFIX
@@ -22,7 +30,7 @@ How gateways and writers reach Kafka.
 {{- end }}
 
 {{- define "tapedeck.kafkaMount" -}}
-{{- if .Values.kafka.propertiesSecret.name }}
+{{- if (include "tapedeck.kafkaSecret" . | fromYaml).name }}
 - name: kafka
   mountPath: /etc/tapedeck/kafka
   readOnly: true
@@ -30,7 +38,7 @@ How gateways and writers reach Kafka.
 {{- end }}
 
 {{- define "tapedeck.kafkaVolume" -}}
-{{- with .Values.kafka.propertiesSecret.name }}
+{{- with (include "tapedeck.kafkaSecret" . | fromYaml).name }}
 - name: kafka
   secret:
     secretName: {{ . }}

@@ -24,7 +24,7 @@ spec:
       env:
         {{- include "tapedeck.adminEnvironment" $ | nindent 8 }}
         {{- include "tapedeck.commonEnvironment" $ | nindent 8 }}
-        {{- include "tapedeck.kafkaEnvironment" $ | nindent 8 }}
+        {{- include "tapedeck.kafkaEnvironment" (list $ $writer.kafkaPropertiesSecret) | nindent 8 }}
         {{- include "tapedeck.databaseEnvironment" (list $ $writer.databaseUrlSecret) | nindent 8 }}
         {{- if $writer.statefulSet }}
         - name: TAPEDECK_GROUP_INSTANCE_ID
@@ -42,9 +42,9 @@ spec:
           value: {{ mul $writer.drainTimeoutSeconds 1000 | quote }}
         {{- include "tapedeck.options" $writer.config | nindent 8 }}
       volumeMounts:
-        {{- include "tapedeck.kafkaMount" $ | nindent 8 }}
+        {{- include "tapedeck.kafkaMount" (list $ $writer.kafkaPropertiesSecret) | nindent 8 }}
         {{- include "tapedeck.databaseMount" $ | nindent 8 }}
   volumes:
-    {{- include "tapedeck.kafkaVolume" $ | nindent 4 }}
+    {{- include "tapedeck.kafkaVolume" (list $ $writer.kafkaPropertiesSecret) | nindent 4 }}
     {{- include "tapedeck.databaseVolume" (list $ $writer.databaseUrlSecret) | nindent 4 }}
 {{- end }}
