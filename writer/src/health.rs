@@ -49,6 +49,14 @@ impl Work {
             Self::Committing => "committing offsets",
         }
     }
+
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Writing => "writing",
+            Self::Burying => "sending to the dead letters",
+            Self::Consuming | Self::Committing => self.of_what(),
+        }
+    }
 }
 
 /// Something that fails for now.
@@ -110,7 +118,7 @@ impl LaneHealth {
     pub fn succeeded(&self, work: Work) {
         let ended = self.update(|state| state.troubles.remove(&work));
         if ended.is_some() {
-            tracing::info!(lane = self.number, work = work.of_what(), "works again");
+            tracing::info!(lane = self.number, "{} again", work.in_words());
         }
     }
 

@@ -87,12 +87,9 @@ async fn a_writer_waits_for_what_it_may_not_do_and_then_goes_on() -> Result<()> 
     let events = environment.topic("replay-events");
     let letters = environment.topic("replay-dead-letters");
     let group = environment.consumer_group().to_owned();
-    let next = async |expected| {
+    let feed_one = async || {
         let session = Session::new();
         feed(&environment, &[session.batch(0, &[("click", "1")])]).await?;
-        if expected {
-            wait_stored(&sql, &session, 1).await?
-        }
         anyhow::Ok(session)
     };
 
@@ -100,7 +97,7 @@ async fn a_writer_waits_for_what_it_may_not_do_and_then_goes_on() -> Result<()> 
     kafka.forbid(User::Writer, "Write", bury).await?;
     let writer = started(&kafka, &environment, User::Writer).await?;
     writer.wait_ready().await?;
-    next(true).await?;
+    wait_stored(&sql, &feed_one().await?, 1).await?;
     feed(&environment, &[events_record("key", "not JSON")]).await?;
     wait_told(
         &writer,
@@ -109,7 +106,7 @@ async fn a_writer_waits_for_what_it_may_not_do_and_then_goes_on() -> Result<()> 
         ),
     )
     .await?;
-    let waiting = next(false).await?;
+    let waiting = feed_one().await?;
     kafka.allow(User::Writer, "Write", bury).await?;
     wait_stored(&sql, &waiting, 1).await?;
     writer.wait_ready().await?;
@@ -119,14 +116,14 @@ async fn a_writer_waits_for_what_it_may_not_do_and_then_goes_on() -> Result<()> 
     let read = ["--topic", &*events];
     kafka.forbid(User::Writer, "Read", read).await?;
     wait_told(&writer, &format!("allow this user Read on topic {events}")).await?;
-    let waiting = next(false).await?;
+    let waiting = feed_one().await?;
     kafka.allow(User::Writer, "Read", read).await?;
     wait_stored(&sql, &waiting, 1).await?;
     writer.wait_ready().await?;
 
     let join = ["--group", &*group];
     kafka.forbid(User::Writer, "Read", join).await?;
-    next(true).await?;
+    wait_stored(&sql, &feed_one().await?, 1).await?;
     wait_told(&writer, &format!("allow this user Read on group {group}")).await?;
     kafka.allow(User::Writer, "Read", join).await?;
     environment.wait_committed(PATIENCE).await?;
@@ -137,7 +134,7 @@ async fn a_writer_waits_for_what_it_may_not_do_and_then_goes_on() -> Result<()> 
     let writer = started(&kafka, &environment, User::Writer).await?;
     wait_told(&writer, &format!("allow this user Read on group {group}")).await?;
     kafka.allow(User::Writer, "Read", join).await?;
-    next(true).await?;
+    wait_stored(&sql, &feed_one().await?, 1).await?;
     writer.wait_ready().await?;
     ensure!(figure(&writer, "tapedeck_writer_records_dead_lettered_total", &[]).await? == 0.0);
     reaches(&writer, "tapedeck_writer_events_in_flight", |count| count == 0.0).await
