@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
 
 pub mod admin;
+pub mod client_log;
 pub mod database;
 pub mod event_id;
 pub mod failpoint;
@@ -21,11 +22,12 @@ pub mod metrics;
 pub mod options;
 pub mod page_hash;
 pub mod record;
+pub mod repeats;
 pub mod schema;
-pub mod seldom;
 pub mod shutdown;
 pub mod time;
 pub mod topics;
+pub mod traces;
 
 /// For the code that [`metrics!`] writes.
 pub use prometheus;

@@ -1,7 +1,11 @@
 //! Logs on standard error, for people or for machines.
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
+
+use crate::repeats::{self, DEFAULT_PERIOD_SECONDS};
 
 /// What is logged, and how.
 #[derive(Clone, Debug, Args)]
@@ -17,6 +21,13 @@ pub struct LogOptions {
     /// Use `json` wherever logs are collected by a program.
     #[arg(long, env = "TAPEDECK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
+
+    /// Seconds for which an error is not logged again after a line about the same cause; the next
+    /// line says how many were left out.
+    ///
+    /// Lower it to see more of an outage while it lasts; with 0 every error is logged.
+    #[arg(long, env = "TAPEDECK_LOG_REPEAT_SECONDS", default_value_t = DEFAULT_PERIOD_SECONDS, global = true)]
+    pub log_repeat_seconds: u64,
 }
 
 /// How a log line looks.
@@ -48,6 +59,7 @@ impl std::fmt::Display for EnvFilterText {
 
 /// Begins to log. Later calls in the same process change nothing.
 pub fn init(options: &LogOptions) {
+    repeats::set_period(Duration::from_secs(options.log_repeat_seconds));
     let filter = EnvFilter::builder().parse_lossy(&options.log.0);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -55,7 +67,7 @@ pub fn init(options: &LogOptions) {
         .with_target(true);
     let installed = match options.log_format {
         LogFormat::Text => subscriber.with_ansi(false).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).with_span_list(false).try_init(),
     };
     // Only a test that runs two services in one process gets here twice.
     drop(installed);

@@ -183,7 +183,8 @@ crate::metrics! {
     }
 }
 
-/// A registry with what every service exports: the process's own figures and the build.
+/// A registry with what every service exports: the process's own figures, the build, and
+/// what the log leaves out.
 ///
 /// # Errors
 /// When a name is taken.
@@ -193,5 +194,6 @@ pub fn service_registry(service: &str) -> prometheus::Result<Registry> {
     registry.register(Box::new(process))?;
     let build = BuildMetrics::register(&registry)?;
     build.info.with_label_values(&[service, env!("CARGO_PKG_VERSION")]).set(1);
+    crate::repeats::register(&registry)?;
     Ok(registry)
 }

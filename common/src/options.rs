@@ -92,7 +92,7 @@ pub fn try_parse<C: Parser + CheckOptions>(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<C, Refused> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let mut command = C::command();
+    let mut command = without_empty_variables(C::command());
     let mut problems = Problems::default();
     loop {
         match command.clone().try_get_matches_from(&arguments) {
@@ -114,6 +114,22 @@ pub fn try_parse<C: Parser + CheckOptions>(
             },
         }
     }
+}
+
+/// OpenTelemetry's own variables count as not set when they are empty, as its specification says.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |argument: &clap::Arg| {
+        let variable = argument.get_env().and_then(|name| name.to_str());
+        variable.is_some_and(|name| {
+            name.starts_with("OTEL_") && std::env::var_os(name).is_some_and(|it| it.is_empty())
+        })
+    };
+    command
+        .mut_args(|argument| match is_empty(&argument) {
+            true => argument.env(clap::builder::Resettable::Reset),
+            false => argument,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// The long name of the option whose value could not be read.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use clap::Args;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::client_log::ClientLog;
 use crate::kafka::{Inquiry, KafkaOptions, Unanswered, Visibility, unique_client_id};
 use crate::limits::SizeLimits;
 use crate::options::{CheckOptions, Problems};
@@ -237,6 +237,9 @@ impl TopicError {
 /// while one of several is silent, what counts is to ask another soon.
 const TOPIC_QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The client that asks.
+const CLIENT: &str = "tapedeck-admin";
+
 /// The pauses before the topics are checked again while Kafka cannot be reached.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -257,7 +260,8 @@ pub async fn ensure_once_reachable(
         .with_max_delay(LONGEST_PAUSE)
         .with_jitter()
         .without_max_times();
-    (|| ensure(kafka, options, limits))
+    let client_log = ClientLog::new(CLIENT);
+    (|| ensure(kafka, options, limits, &client_log))
         .retry(pauses)
         .sleep(tokio::time::sleep)
         .when(TopicError::may_pass)
@@ -269,19 +273,22 @@ pub async fn ensure_once_reachable(
 ///
 /// # Errors
 /// See [`TopicError`]; every difference is named at once.
-pub async fn ensure(
+async fn ensure(
     kafka: &KafkaOptions,
     options: &TopicOptions,
     limits: SizeLimits,
+    client_log: &ClientLog,
 ) -> Result<(), TopicError> {
-    let client_id = unique_client_id("tapedeck-admin", 0);
+    let client_id = unique_client_id(CLIENT, 0);
     let inquiry = Inquiry::new(kafka, &client_id).map_err(TopicError::Configuration)?;
     let specifications = options.specifications(limits);
     let see = async |topic: &str| inquiry.visibility(topic, TOPIC_QUESTION_TIMEOUT).await;
     // Before all else: what cannot be reached is told with its cause.
     see(&options.events()).await?;
-    let admin: AdminClient<DefaultClientContext> =
-        kafka.client(&client_id, []).map_err(TopicError::Configuration)?.create()?;
+    let admin: AdminClient<ClientLog> = kafka
+        .client(&client_id, [])
+        .map_err(TopicError::Configuration)?
+        .create_with_context(client_log.clone())?;
     let request = AdminOptions::new().request_timeout(Some(TOPIC_QUESTION_TIMEOUT));
     if options.create_topics {
         create(&admin, &request, options, &specifications).await?;
@@ -338,7 +345,7 @@ fn retention_differences(events: i64, webstates: i64, dead_letters: i64) -> Vec<
 }
 
 async fn create(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<ClientLog>,
     request: &AdminOptions,
     options: &TopicOptions,
     specifications: &[TopicSpecification],

@@ -136,13 +136,14 @@ same "the package" "$scratch/production.yaml" "$scratch/packaged.yaml"
 echo "== options are those of the services"
 # Options of commands that run once.
 readonly ONE_OFF='TAPEDECK_REPORTER_(WAIT|MONTH|FROM|TO|FORMAT)'
-# The address itself would stand in the environment.
-readonly REFUSED=TAPEDECK_DATABASE_URL
-options_of() { grep -rohE "$1" "${@:2}" | grep -oE 'TAPEDECK_[A-Z_]+' | sort -u; }
-options_of 'env = "TAPEDECK_[A-Z_]+"' {common,ingest-gateway,writer,reporter}/src |
+# The secret itself would stand in the environment.
+readonly REFUSED='TAPEDECK_DATABASE_URL|OTEL_EXPORTER_OTLP_TRACES_HEADERS'
+readonly NAMES='(TAPEDECK|OTEL)_[A-Z_]+'
+options_of() { grep -rohE "$1" "${@:2}" | grep -oE "$NAMES" | sort -u; }
+options_of "env = \"$NAMES\"" {common,ingest-gateway,writer,reporter}/src |
     grep -vxE "$ONE_OFF|$REFUSED" >"$scratch/known"
-options_of '"TAPEDECK_[A-Z_]+":' $chart/values.schema.json >"$scratch/in-config"
-options_of 'name: TAPEDECK_[A-Z_]+' $chart/templates >"$scratch/in-templates"
+options_of "\"$NAMES\":" $chart/values.schema.json >"$scratch/in-config"
+options_of "name: $NAMES" $chart/templates >"$scratch/in-templates"
 [[ -z $(comm -12 "$scratch/in-config" "$scratch/in-templates") ]] ||
     fail "set twice: $(comm -12 "$scratch/in-config" "$scratch/in-templates")"
 diff "$scratch/known" <(sort -u "$scratch/in-config" "$scratch/in-templates") || fail "options"

@@ -6,6 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use common::record::headers::RecordHeaders;
 use common::time::Timestamp;
+use tracing::Instrument;
 
 use crate::answers::{self, Accepted, LineResults, Outcomes};
 use crate::budget::Reservation;
@@ -16,8 +17,9 @@ use crate::lines;
 use crate::media_type::Format;
 use crate::openapi::ProblemDocument;
 use crate::prepare::{Preparation, Prepared};
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 use crate::publication::Publication;
+use crate::spans::RequestContext;
 use crate::trace_context::traceparent;
 
 /// Takes one envelope, or one a line.
@@ -66,13 +68,13 @@ pub async fn batches(
     let mut reservation = gateway.budget.reservation();
     let wire = gateway.read_body(&request.headers, body, &mut reservation).await?;
     let headers = RecordHeaders { received_at, traceparent: traceparent(&request.headers) };
-    let arrived = Arrived { gateway, wire, encoding, format, reservation, headers };
+    let processor = gateway.processor.clone();
+    let context = request.extensions.get().cloned();
+    let arrived = Arrived { gateway, wire, encoding, format, reservation, headers, context };
     // A task of its own: whether the client waits or not, what has arrived is worked on to its
     // end, counted, and its pages are remembered.
-    let outcomes = tokio::spawn(arrived.settle()).await.map_err(|error| {
-        tracing::error!(%error, "work on a request failed");
-        Problem::new(Kind::Internal, "the gateway failed to work on the request")
-    })??;
+    let settled = tokio::spawn(arrived.settle().in_current_span()).await;
+    let outcomes = settled.map_err(|error| processor.failed(&error))??;
     Ok(match format {
         Format::Json => answers::envelope(outcomes),
         Format::JsonLines => answers::lines(outcomes),
@@ -87,6 +89,7 @@ struct Arrived {
     format: Format,
     reservation: Reservation,
     headers: RecordHeaders,
+    context: Option<RequestContext>,
 }
 
 impl Arrived {
@@ -94,10 +97,11 @@ impl Arrived {
     /// what became of each line.
     async fn settle(self) -> Result<Outcomes, Problem> {
         let (gateway, headers) = (Arc::clone(&self.gateway), self.headers.clone());
+        let context = self.context.clone();
         let wire_bytes = self.wire.len();
         let made = gateway.processor.run(wire_bytes, move || Batch::make(self)).await?;
         let Batch { lines, publication } = made;
-        let published = publication.publish(&gateway, &headers).await?;
+        let published = publication.publish(&gateway, &headers, context.as_ref()).await?;
         let outcome = |place: Result<usize, Problem>| place.and_then(|it| published[it].clone());
         Ok(lines.into_iter().map(|(line, place)| (line, outcome(place))).collect())
     }
@@ -114,7 +118,7 @@ struct Batch {
 impl Batch {
     /// Makes the records of a request's envelopes; keeps a core busy.
     fn make(arrived: Arrived) -> Result<Self, Problem> {
-        let Arrived { gateway, wire, encoding, format, mut reservation, headers } = arrived;
+        let Arrived { gateway, wire, encoding, format, mut reservation, headers, .. } = arrived;
         let limit_bytes = gateway.body.decompressed_limit_bytes;
         let mut body = encoding.decode(wire, limit_bytes, &mut reservation)?;
         gateway.metrics.decompressed_bytes.inc_by(body.len() as u64);

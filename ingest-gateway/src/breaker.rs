@@ -158,12 +158,6 @@ impl Breaker {
         }
         let passing = *state == State::Passing;
         self.available.set(i64::from(passing));
-        drop(state);
-        if passing {
-            tracing::info!("Kafka acknowledges records");
-        } else {
-            tracing::warn!("Kafka does not acknowledge records; one request at a time tries");
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

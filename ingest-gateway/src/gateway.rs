@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Query;
 use common::limits::SizeLimits;
+use common::traces::Traces;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Uri};
@@ -53,6 +54,10 @@ pub struct Gateway {
     pub webstates_topic: String,
     /// Pages known to be in Kafka.
     pub memory: PageMemory,
+    /// Where spans go.
+    pub traces: Traces,
+    /// How the public port is spoken to: `http`, or `https`.
+    pub scheme: &'static str,
     /// What is counted.
     pub metrics: GatewayMetrics,
     /// Cancelled once no new requests are taken.

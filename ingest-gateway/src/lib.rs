@@ -35,5 +35,6 @@ pub mod reload;
 pub mod routes;
 pub mod serve;
 pub mod server;
+pub mod spans;
 pub mod tls;
 pub mod trace_context;

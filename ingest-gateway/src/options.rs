@@ -9,6 +9,7 @@ use common::limits::{MIB, SizeLimits};
 use common::logging::LogOptions;
 use common::options::{CheckConfig, CheckOptions, Problems};
 use common::topics::TopicOptions;
+use common::traces::TraceOptions;
 
 use crate::body::BodyOptions;
 use crate::envelope::EnvelopeRules;
@@ -112,6 +113,10 @@ pub struct ServeOptions {
     /// How the service stops.
     #[command(flatten)]
     pub drain: DrainOptions,
+
+    /// Traces.
+    #[command(flatten)]
+    pub traces: TraceOptions,
 }
 
 /// Limits of connections to the public port.
@@ -212,6 +217,7 @@ impl CheckOptions for ServeOptions {
         self.kafka.check(problems);
         self.topics.check(problems);
         self.producer.check(problems);
+        self.traces.check(problems);
         let (connections, requests, body) = (self.connections, self.requests, self.body);
         problems.require(connections.connections_limit > 0, "--connections-limit must not be 0");
         problems

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use common::repeats::Repeats;
 use tokio::sync::Semaphore;
 
 use crate::problem::{Kind, Problem};
@@ -14,13 +15,14 @@ const INLINE_LIMIT_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct Processor {
     permits: Arc<Semaphore>,
+    failures: Arc<Repeats>,
 }
 
 impl Processor {
     /// As many permits as there are cores.
     pub fn of_all_cores() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { permits: Arc::new(Semaphore::new(cores)) }
+        Self { permits: Arc::new(Semaphore::new(cores)), failures: Arc::default() }
     }
 
     /// Does the work on a body of `bytes` bytes, once there is a permit. How many requests wait
@@ -33,7 +35,8 @@ impl Processor {
         bytes: usize,
         work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(internal)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|error| self.failed(&error))?;
         if bytes <= INLINE_LIMIT_BYTES {
             return work();
         }
@@ -41,11 +44,14 @@ impl Processor {
             let _permit = permit;
             work()
         };
-        tokio::task::spawn_blocking(work).await.map_err(internal)?
+        tokio::task::spawn_blocking(work).await.map_err(|error| self.failed(&error))?
     }
-}
 
-fn internal(error: impl std::error::Error) -> Problem {
-    tracing::error!(%error, "work on a body failed");
-    Problem::new(Kind::Internal, "the gateway failed to work on the request")
+    /// What a recorder is told when work on its request failed by a mistake of the gateway's own.
+    pub fn failed(&self, error: &dyn std::error::Error) -> Problem {
+        if let Some(left_out) = self.failures.failed(&error) {
+            tracing::error!(%error, left_out, "work on a request failed");
+        }
+        Problem::new(Kind::Internal, "the gateway failed to work on the request")
+    }
 }

@@ -10,6 +10,7 @@ use crate::gateway::Gateway;
 use crate::prepare::{PageRecord, Prepared};
 use crate::problem::Problem;
 use crate::publish::{PublishError, Record};
+use crate::spans::{self, RequestContext};
 
 /// The records of a request.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ impl Publication {
         self,
         gateway: &Gateway,
         headers: &RecordHeaders,
+        request: Option<&RequestContext>,
     ) -> Result<Vec<Result<Accepted, Problem>>, Problem> {
         let Self { envelopes, pages, reservation } = self;
         if envelopes.is_empty() {
@@ -43,7 +45,10 @@ impl Publication {
             gateway.metrics.count_refused(problem.kind, &envelopes);
             problem
         })?;
-        let headers = headers.to_kafka();
+        let records = envelopes.iter().map(|envelope| envelope.records.len()).sum();
+        let (topic, traces) = (&gateway.events_topic, &gateway.traces);
+        let mut span = spans::of_publication(traces, request, topic, records, pages.len());
+        let headers = spans::record_headers(&span, headers).to_kafka();
         let publish = |topic: &str, key: &str, value: &[u8]| {
             gateway.publisher.publish(Record { topic, key, value }, headers.clone())
         };
@@ -82,6 +87,7 @@ impl Publication {
                 record_results.into_iter().chain(page_results).collect();
             outcomes.push(envelope.conclude(result, gateway));
         }
+        spans::published(&mut span, &outcomes);
         failpoint::pass("gateway::after-delivery-report");
         Ok(outcomes)
     }

@@ -1,22 +1,23 @@
 //! Records to Kafka: an idempotent producer, and what became of each record.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use common::client_log::ClientLog;
 use common::kafka::permissions::lacking_to_produce;
-use common::kafka::{KafkaOptions, is_confirmed, is_consequence, unique_client_id};
+use common::kafka::{KafkaOptions, is_confirmed, unique_client_id};
 use common::limits::{MIB, SizeLimits};
 use common::options::{CheckOptions, Problems};
-use common::seldom::Seldom;
+use common::repeats::Repeats;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::statistics::Statistics;
 use rdkafka::{ClientConfig, Message};
-use serde::Deserialize;
 
 use crate::breaker::Breaker;
 use crate::metrics::{ACKNOWLEDGED, FAILED, GatewayMetrics};
@@ -128,10 +129,11 @@ pub struct Publisher {
     current: RwLock<Current>,
     report_timeout: Duration,
     breaker: Arc<Breaker>,
+    failures: Repeats,
+    refusals: Repeats,
+    renewals: Repeats,
+    client_log: ClientLog,
     metrics: GatewayMetrics,
-    /// Logged now and then: records refused, by topic, and producers replaced.
-    refusals: Seldom<(String, RDKafkaErrorCode)>,
-    renewals: Seldom<RDKafkaErrorCode>,
 }
 
 #[derive(Clone)]
@@ -163,16 +165,21 @@ impl Publisher {
             ("queue.buffering.max.kbytes", (options.producer_queue_limit_bytes / 1024).to_string()),
             ("statistics.interval.ms", STATISTICS_INTERVAL_MS.to_owned()),
         ];
-        let config = kafka.client(&unique_client_id("tapedeck-gateway", 0), settings)?;
-        let producer = produce_with(&config, metrics).map_err(|error| error.to_string())?;
+        let client_id = unique_client_id("tapedeck-gateway", 0);
+        let config = kafka.client(&client_id, settings)?;
+        let client_log = ClientLog::new(client_id);
+        let producer =
+            produce_with(&config, &client_log, metrics).map_err(|error| error.to_string())?;
         Ok(Self {
             config,
             current: RwLock::new(Current { producer, generation: 0 }),
             report_timeout: timeout + REPORT_GRACE,
             breaker,
+            failures: Repeats::default(),
+            refusals: Repeats::default(),
+            renewals: Repeats::default(),
+            client_log,
             metrics: metrics.clone(),
-            refusals: Seldom::default(),
-            renewals: Seldom::default(),
         })
     }
 
@@ -207,29 +214,40 @@ impl Publisher {
             let seconds = begun.elapsed().as_secs_f64();
             self.metrics.produce_seconds.with_label_values(&[outcome]).observe(seconds);
             match result {
-                Ok(()) => self.breaker.acknowledged(),
+                Ok(()) => self.note_success(),
                 Err(error) => self.note_failure(error, generation),
             }
             result
         }
     }
 
+    fn note_success(&self) {
+        self.breaker.acknowledged();
+        if let Some(over) = self.failures.over() {
+            let (failures, seconds) = (over.failures, over.seconds());
+            tracing::info!(failures, seconds, "Kafka acknowledges records again");
+        }
+    }
+
     /// What an error is to whoever sent the record; refusals are logged.
     fn judge(&self, error: &KafkaError, topic: &str) -> PublishError {
         let error = PublishError::of(error);
-        if let PublishError::Refused(code) = error
-            && self.refusals.is_due((topic.to_owned(), code))
-        {
+        if let PublishError::Refused(code) = error {
             let reason = lacking_to_produce(code, topic).unwrap_or_else(|| code.to_string());
-            tracing::warn!(topic, reason, "Kafka refuses records");
+            if let Some(left_out) = self.refusals.failed(&format_args!("{topic} {reason}")) {
+                tracing::warn!(topic, reason, left_out, "Kafka refuses records");
+            }
         }
         error
     }
 
     fn note_failure(&self, error: PublishError, generation: u64) {
         self.renew_if_broken(generation);
-        if error != PublishError::QueueFull {
-            tracing::debug!(%error, "record not delivered");
+        // What was refused has been logged, with the topic.
+        if !matches!(error, PublishError::Refused(_))
+            && let Some(left_out) = self.failures.failed(&error)
+        {
+            tracing::warn!(%error, left_out, "a record is not acknowledged: its recorder is told to send it again");
         }
         if error == PublishError::NotAcknowledged {
             self.breaker.failed();
@@ -262,66 +280,59 @@ impl Publisher {
         let Some((code, reason)) = broken(&current) else {
             return;
         };
-        match produce_with(&self.config, &self.metrics) {
+        match produce_with(&self.config, &self.client_log, &self.metrics) {
             Ok(producer) => {
-                if self.renewals.is_due(code) {
+                if let Some(left_out) = self.renewals.failed(&format_args!("{code} {reason}")) {
                     let advice = lacking_to_produce(code, "of events and of page states");
                     let advice = advice.unwrap_or_default();
-                    tracing::error!(%code, reason, advice, "fatal producer error: producer replaced");
+                    tracing::error!(
+                        %code,
+                        reason,
+                        advice,
+                        left_out,
+                        "fatal producer error: producer replaced"
+                    );
                 }
                 *current = Current { producer, generation: generation + 1 };
                 self.metrics.producer_renewals.inc();
             }
-            Err(error) => tracing::error!(%error, "the producer cannot be replaced"),
+            Err(error) => {
+                if let Some(left_out) = self.renewals.failed(&error) {
+                    tracing::error!(%error, %code, reason, left_out, "fatal producer error: the producer cannot be replaced");
+                }
+            }
         }
     }
 }
 
 fn produce_with(
     config: &ClientConfig,
+    log: &ClientLog,
     metrics: &GatewayMetrics,
 ) -> KafkaResult<FutureProducer<ProducerContext>> {
-    config.create_with_context(ProducerContext {
-        metrics: metrics.clone(),
-        last_error: Mutex::default(),
-    })
+    config.create_with_context(ProducerContext { log: log.clone(), metrics: metrics.clone() })
 }
 
 /// What librdkafka has to say.
 struct ProducerContext {
+    log: ClientLog,
     metrics: GatewayMetrics,
-    /// rdkafka tells of each error of a producer twice.
-    last_error: Mutex<String>,
-}
-
-/// The part of librdkafka's statistics that is exported.
-#[derive(Deserialize)]
-struct QueueStatistics {
-    msg_size: i64,
-    msg_size_max: i64,
 }
 
 impl ClientContext for ProducerContext {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // Errors come through `error` as well; the rest is for whoever debugs the client.
-        tracing::debug!(target: "librdkafka", facility, message);
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.log.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_consequence(&error) || *last == reason {
-            tracing::debug!(target: "librdkafka", %error, reason);
-        } else {
-            tracing::warn!(%error, reason, "Kafka's client reports an error");
-            reason.clone_into(&mut last);
-        }
+        self.log.note_error(&error, reason);
     }
 
-    fn stats_raw(&self, statistics: &[u8]) {
-        if let Ok(queue) = serde_json::from_slice::<QueueStatistics>(statistics) {
-            self.metrics.producer_queue_bytes.set(queue.msg_size);
-            self.metrics.producer_queue_limit_bytes.set(queue.msg_size_max);
-        }
+    fn stats(&self, statistics: Statistics) {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.metrics.producer_queue_bytes.set(bytes(statistics.msg_size));
+        self.metrics.producer_queue_limit_bytes.set(bytes(statistics.msg_size_max));
+        self.log.note_statistics(&statistics);
     }
 }
 

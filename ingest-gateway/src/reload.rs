@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use common::repeats::Repeats;
 use prometheus::IntCounter;
 use tokio::time::MissedTickBehavior;
 
@@ -35,7 +36,7 @@ where
         let Self { every, mut last, read, take_over, failures, told } = self;
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last_error = None;
+        let repeats = Repeats::default();
         loop {
             ticks.tick().await;
             let Ok(read) = tokio::task::spawn_blocking(read.clone()).await else {
@@ -48,15 +49,20 @@ where
                 }
                 Ok(())
             });
-            let error = taken.err().map(|error| error.to_string());
-            if let Some(error) = &error {
-                // The same failure is counted each time and told once.
-                failures.inc();
-                if last_error.as_ref() != Some(error) {
-                    tracing::error!(%error, "{told}");
+            match taken {
+                Ok(()) => {
+                    if let Some(over) = repeats.over() {
+                        let (failures, seconds) = (over.failures, over.seconds());
+                        tracing::info!(failures, seconds, before = told, "files are read again");
+                    }
+                }
+                Err(error) => {
+                    failures.inc();
+                    if let Some(left_out) = repeats.failed(&error) {
+                        tracing::error!(%error, left_out, "{told}");
+                    }
                 }
             }
-            last_error = error;
         }
     }
 }

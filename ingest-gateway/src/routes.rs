@@ -8,15 +8,17 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use common::traces::TraceSpan;
 use http::header::{ALLOW, CONNECTION, DATE, RETRY_AFTER};
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tracing::Instrument;
 
 use crate::answers::refusal;
 use crate::gateway::{Gateway, draining};
 use crate::metrics::{ABORTED, GatewayMetrics, OTHER_PATH, PATHS};
 use crate::problem::{Kind, Problem};
-use crate::{batches, missing, openapi};
+use crate::{batches, missing, openapi, spans};
 
 /// Takes envelopes.
 pub const BATCHES: &str = "/v1/batches";
@@ -78,14 +80,28 @@ async fn refuse_while_draining(
 }
 
 /// Counts and times every request, also one that its client gives up.
-async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+async fn observe(
+    State(gateway): State<Arc<Gateway>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let path = PATHS.into_iter().find(|path| matched == Some(path)).unwrap_or(OTHER_PATH);
-    let mut observation =
-        Observation { metrics: &gateway.metrics, path, begun: Instant::now(), status: None };
-    let response = next.run(request).await;
-    observation.status = Some(response.status().as_u16());
-    if let Some(kind) = refusal(&response) {
+    let span = spans::of_request(&gateway.traces, gateway.scheme, &request, path);
+    spans::enter(&span, &mut request);
+    let log_span = span.log_span();
+    let mut observation = Observation {
+        metrics: &gateway.metrics,
+        path,
+        begun: Instant::now(),
+        status: None,
+        refusal: None,
+        span,
+    };
+    let response = next.run(request).instrument(log_span).await;
+    observation.status = Some(response.status());
+    observation.refusal = refusal(&response);
+    if let Some(kind) = observation.refusal {
         gateway.metrics.requests_refused.with_label_values(&[&kind.label()]).inc();
         if response.status().is_server_error() {
             tracing::debug!(path, reason = kind.slug(), "request refused");
@@ -99,14 +115,20 @@ struct Observation<'a> {
     metrics: &'a GatewayMetrics,
     path: &'static str,
     begun: Instant,
-    status: Option<u16>,
+    status: Option<StatusCode>,
+    refusal: Option<Kind>,
+    span: TraceSpan,
 }
 
 impl Drop for Observation<'_> {
     fn drop(&mut self) {
-        let status = self.status.map_or_else(|| ABORTED.to_owned(), |status| status.to_string());
+        let status = match self.status {
+            Some(status) => status.as_u16().to_string(),
+            None => ABORTED.to_owned(),
+        };
         self.metrics.requests.with_label_values(&[self.path, &status]).inc();
         let seconds = self.begun.elapsed().as_secs_f64();
         self.metrics.request_seconds.with_label_values(&[self.path]).observe(seconds);
+        spans::answered(&mut self.span, self.status, self.refusal);
     }
 }

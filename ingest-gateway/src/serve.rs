@@ -8,7 +8,9 @@ use common::admin::{self, Health};
 use common::heap;
 use common::listen::bind;
 use common::metrics::service_registry;
+use common::repeats::Repeats;
 use common::topics::{TopicError, ensure_once_reachable};
+use common::traces::Traces;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
@@ -28,6 +30,9 @@ use crate::publish::Publisher;
 use crate::server::PublicListener;
 use crate::tls::Tls;
 use crate::{routes, server, tls};
+
+/// What the service is called.
+const SERVICE: &str = "ingest-gateway";
 
 /// The ports that the service listens on.
 #[derive(Debug)]
@@ -68,7 +73,7 @@ pub async fn run(
     listeners: Listeners,
     stop: CancellationToken,
 ) -> anyhow::Result<Ended> {
-    let registry = service_registry("ingest-gateway")?;
+    let registry = service_registry(SERVICE)?;
     heap::register(&registry)?;
     let (gateway, keys_watch) = assemble(&options, &registry)?;
     let health = Arc::new(GatewayHealth::new(Arc::clone(&gateway.breaker), stop.clone()));
@@ -168,6 +173,8 @@ fn assemble(
         events_topic: options.topics.events(),
         webstates_topic: options.topics.webstates(),
         memory: PageMemory::new(options.page_memory),
+        traces: Traces::start(&options.traces, SERVICE, registry)?,
+        scheme: if options.tls.tls_certificate_file.is_some() { "https" } else { "http" },
         metrics,
         draining: CancellationToken::new(),
     };
@@ -181,17 +188,27 @@ async fn check_topics(
     health: &GatewayHealth,
     breaker: &Breaker,
 ) -> Result<(), TopicError> {
-    let told = |error: &TopicError, pause: Duration| {
-        tracing::warn!(%error, retry_in_ms = pause.as_millis(), "topics not checked yet");
+    let failures = Repeats::default();
+    let told = |error: &TopicError, _pause: Duration| {
+        if let Some(left_out) = failures.failed(error) {
+            tracing::warn!(%error, left_out, "topics not checked yet; trying again");
+        }
         health.not_checked(error);
     };
     ensure_once_reachable(&options.kafka, &options.topics, options.limits, told).await?;
     breaker.checked();
-    tracing::info!("topics checked");
+    match failures.over() {
+        None => tracing::info!("topics checked"),
+        Some(over) => {
+            let (failures, seconds) = (over.failures, over.seconds());
+            tracing::info!(failures, seconds, "topics checked");
+        }
+    }
     Ok(())
 }
 
-/// Stops to take requests, and waits for those in flight and for the producer.
+/// Stops to take requests, and waits for those in flight and for the producer; in what is left of
+/// the time, for the last spans.
 async fn drain(
     gateway: &Arc<Gateway>,
     options: DrainOptions,
@@ -201,10 +218,27 @@ async fn drain(
     tokio::time::sleep(options.delay()).await;
     gateway.draining.cancel();
     let deadline = Instant::now() + options.timeout();
+    let ended = drain_until(deadline, gateway, options, server).await?;
+    gateway.traces.finish(deadline.saturating_duration_since(Instant::now())).await;
+    Ok(ended)
+}
+
+async fn drain_until(
+    deadline: Instant,
+    gateway: &Arc<Gateway>,
+    options: DrainOptions,
+    server: JoinHandle<()>,
+) -> anyhow::Result<Ended> {
     if let Ok(served) = tokio::time::timeout_at(deadline, server).await {
         served.context("the public port failed")?;
     } else {
-        tracing::warn!("requests are still in flight");
+        let deadline_seconds = options.timeout().as_secs();
+        let in_flight_bytes = gateway.metrics.in_flight_bytes.get();
+        tracing::warn!(
+            deadline_seconds,
+            in_flight_bytes,
+            "not drained: requests are still in flight"
+        );
         return Ok(Ended::NotDrained);
     }
     let producer = Arc::clone(gateway);
@@ -216,7 +250,8 @@ async fn drain(
             Ok(Ended::Drained)
         }
         Err(error) => {
-            tracing::warn!(%error, "records are still in the producer");
+            let deadline_seconds = options.timeout().as_secs();
+            tracing::warn!(%error, deadline_seconds, "not drained: records are still in the producer");
             Ok(Ended::NotDrained)
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use common::repeats::Repeats;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -61,7 +62,8 @@ pub async fn serve(
     let permits = Arc::new(Semaphore::new(options.connections_limit));
     let connections = GracefulShutdown::new();
     let idle_timeout = Duration::from_secs(options.idle_timeout_seconds);
-    while let Some((stream, permit)) = accept(&listener, &permits, &stop).await {
+    let failures = Repeats::default();
+    while let Some((stream, permit)) = accept(&listener, &permits, &failures, &stop).await {
         let service =
             router.clone().map_request(|request: Request<Incoming>| discard_unread(request));
         set_socket_options(&stream, unread_timeout);
@@ -90,15 +92,24 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
+    failures: &Repeats,
     stop: &CancellationToken,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let next = async {
         let permit = Arc::clone(permits).acquire_owned().await.ok()?;
         loop {
             match listener.accept().await {
-                Ok((stream, _address)) => return Some((stream, permit)),
+                Ok((stream, _address)) => {
+                    if let Some(over) = failures.over() {
+                        let (failures, seconds) = (over.failures, over.seconds());
+                        tracing::info!(failures, seconds, "connections are accepted again");
+                    }
+                    return Some((stream, permit));
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if let Some(left_out) = failures.failed(&error) {
+                        tracing::warn!(%error, left_out, "cannot accept a connection");
+                    }
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }

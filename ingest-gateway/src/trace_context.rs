@@ -1,48 +1,58 @@
 //! The W3C trace context of a request, which travels on with its records.
 
+use std::str::FromStr;
+
+use common::traces::{self, SpanContext, TraceState};
 use http::HeaderMap;
 
 /// The request's `traceparent`, if it is well formed.
 pub fn traceparent(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("traceparent")?.to_str().ok()?;
-    well_formed(value).then(|| value.to_owned())
+    traces::parse(value).map(|_| value.to_owned())
 }
 
-/// `version-trace_id-parent_id-flags`, each in lower-case hex; ids are not all zero, version `ff`
-/// is forbidden.
-fn well_formed(value: &str) -> bool {
-    let parts: Vec<&str> = value.split('-').collect();
-    let &[version, trace_id, parent_id, flags] = parts.as_slice() else {
-        return false;
-    };
-    let hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let set = |id: &str| id.bytes().any(|byte| byte != b'0');
-    hex(version, 2)
-        && version != "ff"
-        && hex(trace_id, 32)
-        && set(trace_id)
-        && hex(parent_id, 16)
-        && set(parent_id)
-        && hex(flags, 2)
+/// What the request is a part of, with what other systems say of the trace (`tracestate`).
+pub fn parent(headers: &HeaderMap) -> Option<SpanContext> {
+    let context = traces::parse(headers.get("traceparent")?.to_str().ok()?)?;
+    let state = headers.get("tracestate").and_then(|value| value.to_str().ok());
+    let state = state.and_then(|value| TraceState::from_str(value).ok()).unwrap_or_default();
+    let (trace_id, span_id) = (context.trace_id(), context.span_id());
+    Some(SpanContext::new(trace_id, span_id, context.trace_flags(), true, state))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs =
+            pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        pairs.collect()
+    }
+
     #[test]
     fn only_well_formed_contexts_travel() {
-        fn check(value: &str, expected: bool) {
-            assert_eq!(well_formed(value), expected, "{value}");
+        fn check(value: &str, expected: Option<&str>) {
+            assert_eq!(traceparent(&headers(&[("traceparent", value)])).as_deref(), expected);
         }
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true);
-        check("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", false);
-        check("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", false);
-        check("00-00000000000000000000000000000000-b7ad6b7169203331-01", false);
-        check("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", false);
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", false);
-        check("", false);
+        check(TRACEPARENT, Some(TRACEPARENT));
+        check(&TRACEPARENT.to_uppercase(), None);
+        check("", None);
+        assert_eq!(traceparent(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_parent_keeps_what_others_say_of_its_trace() {
+        fn check(tracestate: &str, expected: &str) {
+            let headers = headers(&[("traceparent", TRACEPARENT), ("tracestate", tracestate)]);
+            let parent = parent(&headers).unwrap();
+            assert_eq!(parent.trace_state().header(), expected);
+            assert_eq!(traces::header(&parent), TRACEPARENT);
+        }
+        check("vendor=value,other=1", "vendor=value,other=1");
+        check("no pair", "");
+        assert_eq!(parent(&headers(&[("tracestate", "vendor=value")])), None);
     }
 }

@@ -23,7 +23,9 @@ say whether a configuration is right, every mistake at once, and exit with 0 or 
 the same at its start. Neither needs Kafka or Postgres for it.
 
 Secrets belong into files: `TAPEDECK_DATABASE_URL_FILE`, `TAPEDECK_KAFKA_PROPERTIES_FILE`. They are \
-not shown in logs, errors or metrics.
+not shown in logs, errors or metrics; nor are the headers of `OTEL_EXPORTER_OTLP_HEADERS`, for which \
+OpenTelemetry has no file. Its variables keep their usual names, and count as not set when empty. \
+[operations.md](operations.md#traces) tells what they are for.
 ";
 
 /// Settings of a cluster with three brokers and a Postgres of its own, for each service.
@@ -153,13 +155,18 @@ impl Setting {
 
 /// The unit that a variable's name ends with.
 fn unit(variable: &str) -> &'static str {
-    const UNITS: [(&str, &str); 6] = [
+    const UNITS: [(&str, &str); 10] = [
         ("_BYTES", "bytes"),
         ("_MS", "milliseconds"),
         ("_SECONDS", "seconds"),
         ("_HOURS", "hours"),
         ("_MONTHS", "months"),
         ("_PER_SECOND", "requests a second"),
+        // OpenTelemetry's names do not tell theirs.
+        ("_DELAY", "milliseconds"),
+        ("_TIMEOUT", "milliseconds"),
+        ("_QUEUE_SIZE", "spans"),
+        ("_BATCH_SIZE", "spans"),
     ];
     let found = UNITS.iter().find(|(ending, _)| variable.ends_with(ending));
     found.map_or("", |(_, unit)| unit)

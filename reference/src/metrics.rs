@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use common::heap::HeapMetrics;
 use common::metrics::{BuildMetrics, Declaration, Kind};
+use common::repeats::LogMetrics;
+use common::traces::TraceMetrics;
 use ingest_gateway::metrics::GatewayMetrics;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
@@ -57,7 +59,10 @@ fn groups() -> Result<Vec<Group>> {
         let metrics = declarations.iter().copied().flatten().map(Metric::from).collect();
         Group { title, metrics }
     };
-    let mut all = group("All services", &[BuildMetrics::DECLARATIONS]);
+    let mut all = group(
+        "All services",
+        &[BuildMetrics::DECLARATIONS, LogMetrics::DECLARATIONS, TraceMetrics::DECLARATIONS],
+    );
     all.metrics.extend(of_the_process()?);
     Ok(vec![
         group("Gateway", &[GatewayMetrics::DECLARATIONS]),

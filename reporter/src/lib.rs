@@ -17,6 +17,7 @@ pub mod options;
 pub mod plan;
 pub mod report;
 pub mod rollup;
+mod rollup_span;
 pub mod schedule;
 pub mod serve;
 pub mod show;

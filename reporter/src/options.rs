@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::database::DatabaseOptions;
 use common::logging::LogOptions;
 use common::options::{CheckConfig, CheckOptions, Problems};
+use common::traces::TraceOptions;
 
 use crate::month::Month;
 
@@ -32,7 +33,7 @@ pub struct ReporterOptions {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Keep the reports up to date, until stopped.
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Count one month, totals too, from the rows.
     Run(RunOptions),
     /// Count all months up to the current one from the rows.
@@ -75,6 +76,10 @@ pub struct ServeOptions {
     /// Lower it when more arrives later than the window and reports must not wait a week for it.
     #[arg(long, env = "TAPEDECK_REPORTER_FULL_INTERVAL_SECONDS", default_value_t = 7 * 24 * 3_600)]
     pub full_interval_seconds: u32,
+
+    /// Traces.
+    #[command(flatten)]
+    pub traces: TraceOptions,
 }
 
 /// Limits of a roll-up.
@@ -188,6 +193,7 @@ impl CheckOptions for ServeOptions {
     fn check(&self, problems: &mut Problems) {
         self.database.check(problems);
         self.limits.check(problems);
+        self.traces.check(problems);
         problems.require(self.interval_seconds > 0, "--interval-seconds must not be 0");
         problems.require(
             self.full_interval_seconds >= self.interval_seconds,

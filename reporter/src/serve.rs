@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use common::database::{ConnectError, Session};
+use common::repeats::Repeats;
+use common::traces::Traces;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::APPLICATION_NAME;
 use crate::health::LoopHealth;
@@ -17,7 +20,14 @@ use crate::metrics::{Outcome, ReporterMetrics};
 use crate::options::ServeOptions;
 use crate::plan::{Kind, Scope};
 use crate::rollup::{self, Rollup, RollupError};
+use crate::rollup_span;
 use crate::schedule::Schedule;
+
+/// What the service is called.
+const SERVICE: &str = "reporter";
+
+/// How long the last spans may keep a reporter that stops.
+const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How much longer than its own time-outs the loop may take before it counts as stuck.
 const LIVENESS_MARGIN: Duration = Duration::from_secs(30);
@@ -27,9 +37,10 @@ const LIVENESS_MARGIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the admin port cannot be served. Postgres being away is no error: it is waited out.
 pub async fn run(options: &ServeOptions, stop: CancellationToken) -> anyhow::Result<()> {
-    let registry = common::metrics::service_registry("reporter")?;
+    let registry = common::metrics::service_registry(SERVICE)?;
     let metrics = ReporterMetrics::register(&registry)?;
     metrics.create_series();
+    let traces = Traces::start(&options.traces, SERVICE, &registry)?;
     let health = Arc::new(LoopHealth::new(LIVENESS_MARGIN));
 
     let listener = common::listen::bind("admin", options.admin_listen).await?;
@@ -44,19 +55,22 @@ pub async fn run(options: &ServeOptions, stop: CancellationToken) -> anyhow::Res
         ),
         session: None,
         connected_before: false,
+        failures: Repeats::default(),
+        traces: traces.clone(),
     };
     tokio::try_join!(async { admin.await.context("the admin port failed") }, async {
         // Dropping the loop closes its session, and Postgres rolls back what was under way.
         stop.run_until_cancelled(rolling_up.run()).await;
         Ok(())
     })?;
+    traces.finish(LAST_SPANS_TIMEOUT).await;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Why a turn of the loop failed.
 #[derive(Debug, thiserror::Error)]
-enum TurnError {
+pub(crate) enum TurnError {
     /// Postgres cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -76,6 +90,8 @@ struct RollupLoop<'a> {
     /// Kept from one roll-up to the next; given up at any error.
     session: Option<Session>,
     connected_before: bool,
+    failures: Repeats,
+    traces: Traces,
 }
 
 impl RollupLoop<'_> {
@@ -84,11 +100,18 @@ impl RollupLoop<'_> {
             let wait = match self.turn().await {
                 Ok(()) => {
                     self.health.last_attempt(Ok(()));
+                    if let Some(over) = self.failures.over() {
+                        let (failures, seconds) = (over.failures, over.seconds());
+                        tracing::info!(failures, seconds, "reports are kept up to date again");
+                    }
                     self.schedule.after_success(rand::random_range(0.0..1.0))
                 }
                 Err(error) => {
                     let wait = self.schedule.after_failure();
-                    tracing::error!(%error, retry_seconds = wait.as_secs_f64(), "roll-up failed");
+                    if let Some(left_out) = self.failures.failed(&error) {
+                        let retry_seconds = wait.as_secs_f64();
+                        tracing::error!(%error, retry_seconds, left_out, "roll-up failed");
+                    }
                     self.health.last_attempt(Err(error.to_string()));
                     wait
                 }
@@ -126,7 +149,10 @@ impl RollupLoop<'_> {
         self.health.alive_and_back_within(within + around + LIVENESS_MARGIN);
 
         let started = Instant::now();
-        let result = self.roll_up_locked(scope, within).await;
+        let mut span = rollup_span::begin(&self.traces, kind);
+        let log_span = span.log_span();
+        let result = self.roll_up_locked(scope, within).instrument(log_span).await;
+        rollup_span::end(&mut span, &result);
         let seconds = started.elapsed().as_secs_f64();
         match &result {
             Ok(Some(done)) => self.note_success(done, seconds),

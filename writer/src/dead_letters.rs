@@ -58,8 +58,7 @@ pub enum DeadLetterError {
 pub(crate) fn durable_producer(
     kafka: &KafkaOptions,
     limits: SizeLimits,
-    name: &str,
-    number: usize,
+    client_id: &str,
 ) -> Result<ClientConfig, String> {
     let settings = [
         ("enable.idempotence", "true".to_owned()),
@@ -68,7 +67,7 @@ pub(crate) fn durable_producer(
         ("queue.buffering.max.kbytes", QUEUE_KIBIBYTES.to_owned()),
         ("message.max.bytes", limits.dead_letter_message_bytes().to_string()),
     ];
-    kafka.client(&unique_client_id(name, number), settings)
+    kafka.client(client_id, settings)
 }
 
 /// A producer that sends one record after the other, and says why it cannot.
@@ -153,7 +152,8 @@ impl DeadLetters {
         topic: String,
         lane: usize,
     ) -> Result<Self, String> {
-        let config = durable_producer(kafka, limits, "tapedeck-dead-letters", lane)?;
+        let client_id = unique_client_id("tapedeck-dead-letters", lane);
+        let config = durable_producer(kafka, limits, &client_id)?;
         let courier = Courier::new(config).map_err(|error| error.to_string())?;
         Ok(Self { courier, topic })
     }
@@ -210,4 +210,34 @@ pub fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
     originals
         .filter(|header| !OURS.contains(&header.key))
         .fold(OwnedHeaders::new(), OwnedHeaders::insert)
+}
+
+#[cfg(test)]
+mod tests {
+    use common::record::headers::{RECEIVED_AT, SCHEMA, TRACEPARENT, text};
+    use rdkafka::Timestamp;
+
+    use super::*;
+
+    fn message(headers: OwnedHeaders) -> OwnedMessage {
+        OwnedMessage::new(None, None, "t".into(), Timestamp::NotAvailable, 3, 5, Some(headers))
+    }
+
+    #[test]
+    fn a_record_keeps_its_headers_in_the_dead_letters_and_back() {
+        const HEADERS: [(&str, &str); 3] =
+            [(SCHEMA, "1"), (RECEIVED_AT, "2026-10-15T12:00:00Z"), (TRACEPARENT, "00-1-2-01")];
+        let sent = HEADERS.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(*value) })
+        });
+        let reason = Reason { class: "empty", message: "no value".to_owned(), events: None };
+        let letter = message(dead_letter_headers(&message(sent), &reason));
+        assert_eq!(text(letter.headers(), ERROR_CLASS), Some("empty"));
+        let back = message(original_headers(&letter));
+        for (name, value) in HEADERS {
+            assert_eq!(text(letter.headers(), name), Some(value));
+            assert_eq!(text(back.headers(), name), Some(value));
+        }
+        assert_eq!(text(back.headers(), ERROR_CLASS), None);
+    }
 }

@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::admin::Health;
+use common::repeats::Repeats;
 
 use crate::record::Partition;
 
 /// A lane that has not come round for so long is stuck: every wait in it is far shorter.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
-
-/// How often a lasting trouble is logged again.
-const REPEAT_LOG_AFTER: Duration = Duration::from_secs(30);
 
 /// What is wrong with a lane, besides being stuck.
 #[derive(Debug, Default)]
@@ -24,7 +22,7 @@ struct LaneState {
     draining: bool,
     halted: bool,
     stopped: BTreeSet<Partition>,
-    troubles: BTreeMap<Work, Trouble>,
+    troubles: BTreeMap<Work, String>,
 }
 
 /// What a lane does that can fail for now. The first that fails is told.
@@ -50,20 +48,35 @@ impl Work {
         }
     }
 
-    const fn in_words(self) -> &'static str {
+    const fn goes_on(self) -> &'static str {
         match self {
-            Self::Writing => "writing",
-            Self::Burying => "sending to the dead letters",
-            Self::Consuming | Self::Committing => self.of_what(),
+            Self::Consuming => "consuming again",
+            Self::Writing => "writing again",
+            Self::Burying => "sending to the dead letters again",
+            Self::Committing => "committing offsets again",
         }
     }
 }
 
-/// Something that fails for now.
-#[derive(Debug)]
-struct Trouble {
-    what: String,
-    last_logged: Instant,
+/// Failures of each work, and to find where partitions begin.
+#[derive(Debug, Default)]
+struct Failures {
+    consuming: Repeats,
+    writing: Repeats,
+    burying: Repeats,
+    committing: Repeats,
+    placing: Repeats,
+}
+
+impl Failures {
+    const fn of(&self, work: Work) -> &Repeats {
+        match work {
+            Work::Consuming => &self.consuming,
+            Work::Writing => &self.writing,
+            Work::Burying => &self.burying,
+            Work::Committing => &self.committing,
+        }
+    }
 }
 
 /// One lane's health, shared between its thread, its settler and the probes.
@@ -71,12 +84,13 @@ struct Trouble {
 pub struct LaneHealth {
     number: usize,
     state: Arc<Mutex<LaneState>>,
+    failures: Arc<Failures>,
 }
 
 impl LaneHealth {
     /// A lane that has not begun.
     pub fn new(number: usize) -> Self {
-        Self { number, state: Arc::default() }
+        Self { number, state: Arc::default(), failures: Arc::default() }
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut LaneState) -> T) -> T {
@@ -114,31 +128,28 @@ impl LaneHealth {
         self.update(|state| state.stopped = stopped);
     }
 
-    /// A work succeeded.
-    pub fn succeeded(&self, work: Work) {
-        let ended = self.update(|state| state.troubles.remove(&work));
-        if ended.is_some() {
-            tracing::info!(lane = self.number, "{} again", work.in_words());
-        }
+    /// Failures to find where partitions begin.
+    pub fn positions(&self) -> &Repeats {
+        &self.failures.placing
     }
 
-    /// A work failed and will be tried again. Logged when it begins, changes, or has lasted for
-    /// another while.
+    /// A work succeeded.
+    pub fn succeeded(&self, work: Work) {
+        let failures = self.failures.of(work);
+        if let Some(over) = failures.over() {
+            let (failures, seconds) = (over.failures, over.seconds());
+            tracing::info!(lane = self.number, failures, seconds, "{}", work.goes_on());
+        }
+        self.update(|state| state.troubles.remove(&work));
+    }
+
+    /// A work failed and will be tried again.
     pub fn failed(&self, work: Work, error: &dyn Display) {
         let what = format!("{}: {error}", work.of_what());
-        let now = Instant::now();
-        let log = self.update(|state| {
-            let known = state.troubles.get(&work).is_some_and(|trouble| {
-                trouble.what == what && now.duration_since(trouble.last_logged) < REPEAT_LOG_AFTER
-            });
-            if !known {
-                state.troubles.insert(work, Trouble { what: what.clone(), last_logged: now });
-            }
-            !known
-        });
-        if log {
-            tracing::warn!(lane = self.number, error = what, "retrying");
+        if let Some(left_out) = self.failures.of(work).failed(&what) {
+            tracing::warn!(lane = self.number, error = what, left_out, "retrying");
         }
+        self.update(|state| state.troubles.insert(work, what));
     }
 
     fn live(&self) -> Result<(), String> {
@@ -160,7 +171,7 @@ impl LaneHealth {
             } else if let Some(partition) = state.stopped.first() {
                 Err(format!("lane {number}: {partition:?} waits for a newer writer"))
             } else if let Some(trouble) = state.troubles.values().next() {
-                Err(format!("lane {number}: {}", trouble.what))
+                Err(format!("lane {number}: {trouble}"))
             } else if state.unplaced > 0 {
                 let unplaced = state.unplaced;
                 Err(format!("lane {number}: cannot find where {unplaced} of its partitions begin"))

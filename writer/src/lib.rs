@@ -12,6 +12,7 @@
 
 pub mod accounts;
 pub mod batch;
+pub mod batch_span;
 pub mod commands;
 pub mod dead_letters;
 pub mod failure;

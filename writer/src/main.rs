@@ -20,7 +20,7 @@ fn main() {
     logging::init(&cli.logging);
     let code = shutdown::block_on(execute(cli.command)).map_err(anyhow::Error::from).flatten();
     std::process::exit(code.unwrap_or_else(|error| {
-        tracing::error!("{error:#}");
+        tracing::error!(error = format!("{error:#}"), "failed");
         1
     }));
 }

@@ -11,6 +11,7 @@ use common::limits::{MIB, SizeLimits};
 use common::logging::LogOptions;
 use common::options::{CheckConfig, CheckOptions, Problems};
 use common::topics::TopicOptions;
+use common::traces::TraceOptions;
 
 use crate::batch::BatchLimits;
 use crate::commands::{DeadLettersCommand, PageOptions, RedriveOptions, ReplayOptions};
@@ -171,6 +172,10 @@ pub struct RunOptions {
     /// memory in each lane.
     #[arg(long, env = "TAPEDECK_FETCH_AHEAD_BYTES", default_value_t = MIB)]
     pub fetch_ahead_bytes: usize,
+
+    /// Traces.
+    #[command(flatten)]
+    pub traces: TraceOptions,
 }
 
 impl RunOptions {
@@ -211,6 +216,7 @@ impl CheckOptions for RunOptions {
         self.topics.check(problems);
         self.limits.check(problems);
         self.database.check(problems);
+        self.traces.check(problems);
         problems.require(!self.consumer_group.is_empty(), "--consumer-group is empty");
         problems.require(
             self.group_instance_id.as_deref().is_none_or(is_instance_id),

@@ -2,21 +2,24 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use backon::{ExponentialBuilder, Retryable};
 use common::admin;
 use common::heap;
 use common::listen::bind;
 use common::metrics::service_registry;
+use common::repeats::Repeats;
 use common::shutdown::EXIT_NOT_DRAINED;
 use common::topics::{self, TopicError};
+use common::traces::Traces;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
+use crate::batch_span::BatchSpan;
 use crate::dead_letters::DeadLetters;
 use crate::health::{LaneHealth, WriterHealth};
 use crate::lane::{Ended, Lane, LaneError, LaneParts, settle_batches};
@@ -26,6 +29,9 @@ use crate::options::RunOptions;
 use crate::poison_gauge::PoisonGauge;
 use crate::settle::Settler;
 use crate::store::Store;
+
+/// What the service is called.
+const SERVICE: &str = "writer";
 
 /// The pauses before the database's tables are looked for again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -43,13 +49,15 @@ const EXIT_DRAINED: i32 = 0;
 /// # Errors
 /// When the options don't fit the topics, the admin port is taken, or a lane cannot go on.
 pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result<i32> {
-    let registry = service_registry("writer")?;
+    let registry = service_registry(SERVICE)?;
     heap::register(&registry)?;
     let metrics = WriterMetrics::new(&registry)?;
     let accounts = Accounts::register(&registry)?;
     let limit = options.lane_topics().count() * 2 * options.batch_bytes;
     metrics.batch_bytes_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
     let health = WriterHealth::default();
+    let traces = Traces::start(&options.traces, SERVICE, &registry)?;
+    let deadline = tokio::spawn(deadline(stop.clone(), options.drain_timeout() + LEAVE_TIMEOUT));
 
     let listener = bind("admin", options.admin_listen).await?;
     let admin_stop = CancellationToken::new();
@@ -58,21 +66,35 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
 
     let result = tokio::select! {
         ready = wait_until_usable(&options, &health) => match ready {
-            Ok(()) => run_lanes(&options, &health, &metrics, &accounts, &stop).await,
+            Ok(()) => run_lanes(&options, &health, &metrics, &accounts, &traces, &stop).await,
             Err(error) => Err(error),
         },
         () = stop.cancelled() => Ok(EXIT_DRAINED),
     };
+    let left = match stop.is_cancelled() {
+        true => deadline.await?.saturating_duration_since(Instant::now()),
+        false => options.drain_timeout(),
+    };
+    traces.finish(left).await;
     admin_stop.cancel();
     admin.await?.context("the admin port failed")?;
     result
 }
 
+/// When a service that is told to `stop` must have ended.
+async fn deadline(stop: CancellationToken, within: Duration) -> Instant {
+    stop.cancelled().await;
+    Instant::now() + within
+}
+
 /// Waits for Kafka and Postgres; topics that don't fit the settings are an error.
 async fn wait_until_usable(options: &RunOptions, health: &WriterHealth) -> anyhow::Result<()> {
-    let waiting = |reason: &dyn Display| {
-        tracing::warn!(%reason, "waiting");
-        health.waiting_for(reason);
+    let failures = Repeats::default();
+    let waiting = |error: &dyn Display| {
+        if let Some(left_out) = failures.failed(error) {
+            tracing::warn!(%error, left_out, "waiting until Kafka and Postgres can be used");
+        }
+        health.waiting_for(error);
     };
     let told = |error: &TopicError, _| waiting(error);
     topics::ensure_once_reachable(&options.kafka, &options.topics, options.limits, told).await?;
@@ -89,7 +111,12 @@ async fn wait_until_usable(options: &RunOptions, health: &WriterHealth) -> anyho
         .retry(pauses)
         .sleep(tokio::time::sleep)
         .notify(|error: &anyhow::Error, _| waiting(&format!("{error:#}")))
-        .await
+        .await?;
+    if let Some(over) = failures.over() {
+        let (failures, seconds) = (over.failures, over.seconds());
+        tracing::info!(failures, seconds, "Kafka and Postgres can be used");
+    }
+    Ok(())
 }
 
 async fn run_lanes(
@@ -97,6 +124,7 @@ async fn run_lanes(
     health: &WriterHealth,
     metrics: &WriterMetrics,
     accounts: &Accounts,
+    traces: &Traces,
     stop: &CancellationToken,
 ) -> anyhow::Result<i32> {
     // Cancelled by the signal, or when one lane fails: then all stop, and the process ends for
@@ -125,6 +153,9 @@ async fn run_lanes(
             .map_err(anyhow::Error::msg)?,
             poison_gauge: PoisonGauge::default(),
             health: lane_health.clone(),
+            buried: Repeats::default(),
+            traces: traces.clone(),
+            span: BatchSpan::default(),
             metrics: metrics.clone(),
         };
         let parts = LaneParts {
@@ -150,7 +181,9 @@ async fn run_lanes(
         // Whatever a lane waits for then (a rebalance under way, Kafka's client, which has
         // time-outs of its own), it waits in vain: nothing more would be committed.
         () = overdue => {
-            tracing::error!("deadline passed before all lanes had ended");
+            let deadline_ms = options.drain_timeout_ms;
+            let unfinished = unfinished.load(Ordering::Acquire);
+            tracing::error!(deadline_ms, unfinished, "deadline passed before all lanes had ended");
             Ok(EXIT_NOT_DRAINED.into())
         }
     }
@@ -166,7 +199,8 @@ async fn all_ended(running: Vec<LaneEnd>) -> anyhow::Result<i32> {
                 tracing::error!(lane = number, "deadline passed before all was written");
                 code = EXIT_NOT_DRAINED.into();
             }
-            Err(error) => return Err(error).with_context(|| format!("lane {number}")),
+            // The lane has logged why.
+            Err(_) => bail!("lane {number} could not go on"),
         }
     }
     if code == EXIT_DRAINED {
@@ -190,10 +224,12 @@ fn start_lane(
     std::thread::Builder::new().name(format!("lane-{number}")).spawn(move || {
         // Whichever way a lane ends, the others must not go on without it.
         let stop_all = stop.clone().drop_guard();
+        // Whatever is logged on this thread says which lane it is about.
+        let _lane = tracing::error_span!("lane", lane = number).entered();
         let ended = lane.run(&stop);
         if let Err(error) = &ended {
             // Here: the process may end by its deadline before anybody asks for this.
-            tracing::error!(lane = number, %error, "a lane cannot go on");
+            tracing::error!(%error, "a lane cannot go on");
         }
         drop(stop_all);
         // The receiver waits for every lane, unless another one failed first.

@@ -6,11 +6,15 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use common::repeats::Repeats;
 use common::time::Timestamp;
+use common::traces::Traces;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::accounts::Settled;
 use crate::batch::{Batch, CloseReason};
+use crate::batch_span::BatchSpan;
 use crate::dead_letters::{DeadLetters, Reason};
 use crate::failure::{Failure, Poison, judge};
 use crate::health::{LaneHealth, Work};
@@ -60,6 +64,12 @@ pub struct Settler {
     pub poison_gauge: PoisonGauge,
     /// Told whether Postgres answers.
     pub health: LaneHealth,
+    /// What went to the dead letters.
+    pub buried: Repeats,
+    /// Where spans go.
+    pub traces: Traces,
+    /// That of the batch being settled.
+    pub span: BatchSpan,
     /// The metrics.
     pub metrics: WriterMetrics,
 }
@@ -82,23 +92,30 @@ impl Settler {
     pub async fn settle(&mut self, handover: Handover) -> Outcome {
         let Handover { batch, closed_by, give_up } = handover;
         let begun = Instant::now();
+        self.span = BatchSpan::begin(&self.traces, &batch, closed_by);
+        let log_span = self.span.log_span();
         let work = async {
             let progress = self.write_all(&batch).await;
             self.bury(&batch, progress).await
         };
+        let work = work.instrument(log_span);
         let settled = tokio::select! {
             biased;
             () = give_up.cancelled() => {
                 // Dropping the session is what rolls back; a dropped future alone would not.
                 self.store.disconnect();
+                std::mem::take(&mut self.span).not_settled("given_up");
                 return Outcome::GivenUp(batch);
             }
             settled = work => settled,
         };
         self.metrics.settle_seconds.observe(begun.elapsed().as_secs_f64());
+        let span = std::mem::take(&mut self.span);
         let Some(settled) = settled else {
+            span.not_settled("halted");
             return Outcome::Halted(batch);
         };
+        span.settled(&settled);
         self.metrics.batches.with_label_values(&[closed_by.label()]).inc();
         observe(&batch, &self.metrics);
         Outcome::Settled { batch, settled }
@@ -167,6 +184,7 @@ impl Settler {
                 Failure::Repeated | Failure::Crossed | Failure::Waited => {}
             }
             self.metrics.retries.with_label_values(&[failure.label()]).inc();
+            self.span.retried();
             if failure == Failure::Repeated {
                 // Nothing is wrong with the database.
                 continue;
@@ -219,9 +237,12 @@ impl Settler {
         }
         self.health.succeeded(Work::Burying);
         self.metrics.records_dead_lettered.with_label_values(&[reason.class]).inc();
+        // By class: the dead letters themselves say which they are.
+        let Some(left_out) = self.buried.failed(&reason.class) else { return };
         tracing::warn!(
             class = reason.class,
             reason = %reason.message,
+            left_out,
             topic = rdkafka::Message::topic(&record.message),
             partition = record.partition.number,
             offset = rdkafka::Message::offset(&record.message),

@@ -38,6 +38,7 @@ mod groups;
 pub mod kafka;
 pub mod launch;
 pub mod metrics;
+pub mod otlp;
 pub mod paths;
 pub mod ports;
 pub mod postgres;

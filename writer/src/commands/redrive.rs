@@ -9,6 +9,7 @@ use std::io::Write;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use common::kafka::unique_client_id;
 use common::options::{CheckOptions, Problems};
 use common::record::headers::{ORIGINAL_TOPIC, text};
 use futures::future::try_join_all;
@@ -66,7 +67,8 @@ pub async fn redrive(options: &RedriveOptions, out: &mut impl Write) -> anyhow::
         false => progress_group(selection),
     };
     let mut scan = Scan::begin(selection, &group)?;
-    let config = durable_producer(&selection.kafka, selection.limits, "tapedeck-redrive", 0);
+    let client_id = unique_client_id("tapedeck-redrive", 0);
+    let config = durable_producer(&selection.kafka, selection.limits, &client_id);
     let courier = Courier::new(config.map_err(anyhow::Error::msg)?)?;
     let (mut sent, mut seen) = (0, 0);
     loop {

@@ -11,6 +11,7 @@ use common::kafka::{BROKER_QUESTION_TIMEOUT, KafkaOptions, Reports, unique_clien
 use common::limits::SizeLimits;
 use common::options::{CheckOptions, Problems};
 use common::record::headers::{ERROR_CLASS, text};
+use common::repeats::Repeats;
 use common::time::Timestamp;
 use common::topics::TopicOptions;
 use rdkafka::Message;
@@ -86,6 +87,7 @@ pub(super) struct Scan {
     pub(super) consumer: BaseConsumer<Reports>,
     topic: String,
     group: String,
+    failures: Repeats,
     /// By partition, what is still to read: the next offset and the end.
     left: BTreeMap<i32, (i64, i64)>,
 }
@@ -105,9 +107,10 @@ impl Scan {
             ("auto.offset.reset", "error".to_owned()),
             ("fetch.message.max.bytes", limit.to_string()),
         ];
+        let client_id = unique_client_id("tapedeck-dead-letters", 0);
         let consumer: BaseConsumer<Reports> = selection
             .kafka
-            .client(&unique_client_id("tapedeck-dead-letters", 0), settings)
+            .client(&client_id, settings)
             .map_err(anyhow::Error::msg)?
             .create_with_context(Reports::default())?;
         let explain = |error: KafkaError| explain(&consumer, &error, &topic, group);
@@ -145,7 +148,8 @@ impl Scan {
             begins.add_partition_offset(&topic, *number, Offset::Offset(*begin))?;
         }
         consumer.assign(&begins)?;
-        Ok(Self { consumer, topic, group: group.to_owned(), left })
+        let (group, failures) = (group.to_owned(), Repeats::default());
+        Ok(Self { consumer, topic, group, failures, left })
     }
 
     /// The next dead letter; none at the end.
@@ -175,7 +179,12 @@ impl Scan {
                 Some(Err(error)) if is_refusal(&error) => {
                     return Err(explain(&self.consumer, &error, &self.topic, &self.group));
                 }
-                Some(Err(error)) => tracing::warn!(%error, "cannot read for now"),
+                Some(Err(error)) => {
+                    if let Some(left_out) = self.failures.failed(&error) {
+                        let topic = &self.topic;
+                        tracing::warn!(%error, topic, left_out, "cannot read dead letters for now");
+                    }
+                }
                 None => {}
             }
             if Instant::now() >= silent_until {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::failpoint;
 use common::kafka::permissions::lacking_to_consume;
+use common::repeats::Repeats;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -31,6 +32,7 @@ const RETRY_AFTER_REBALANCE: Duration = Duration::from_millis(20);
 pub(super) struct Commits {
     requests: SyncSender<TopicPartitionList>,
     answers: Receiver<KafkaResult<()>>,
+    failures: Repeats,
     metrics: WriterMetrics,
     health: LaneHealth,
     topic: String,
@@ -66,6 +68,7 @@ impl Commits {
             requests,
             answers,
             metrics: parts.metrics.clone(),
+            failures: Repeats::default(),
             health: parts.health.clone(),
             topic: topic.name().to_owned(),
             group: parts.options.consumer_group.clone(),
@@ -118,15 +121,20 @@ impl Commits {
         self.metrics.offset_commits.with_label_values(&[outcome]).inc();
         let Err(error) = answer else {
             self.health.succeeded(Work::Committing);
+            if let Some(over) = self.failures.over() {
+                let (failures, seconds) = (over.failures, over.seconds());
+                tracing::info!(failures, seconds, "offsets are committed again");
+            }
             return;
         };
         let lacking = error
             .rdkafka_error_code()
             .and_then(|code| lacking_to_consume(code, &self.topic, &self.group));
-        match lacking {
+        if let Some(lacking) = lacking {
             // Nobody but who looks after Kafka can help.
-            Some(lacking) => self.health.failed(Work::Committing, &lacking),
-            None => tracing::warn!(%error, "offsets not committed; trying again"),
+            self.health.failed(Work::Committing, &lacking);
+        } else if let Some(left_out) = self.failures.failed(&error) {
+            tracing::warn!(%error, left_out, "offsets not committed; trying again");
         }
         self.wanted = true;
         self.not_before = Instant::now() + retry_after(&error);

@@ -1,6 +1,5 @@
 //! How a lane's consumer is set up.
 
-use common::kafka::unique_client_id;
 use rdkafka::ClientConfig;
 
 use crate::options::RunOptions;
@@ -40,8 +39,11 @@ const STATISTICS_INTERVAL_MS: &str = "1000";
 ///
 /// # Errors
 /// When the Kafka options are wrong.
-pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Result<ClientConfig> {
-    let client_id = unique_client_id("tapedeck-writer", number);
+pub(super) fn consumer_config(
+    number: usize,
+    client_id: &str,
+    options: &RunOptions,
+) -> anyhow::Result<ClientConfig> {
     let settings = [
         ("group.id", options.consumer_group.clone()),
         ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
@@ -69,5 +71,5 @@ pub(super) fn consumer_config(number: usize, options: &RunOptions) -> anyhow::Re
     let instance = options.group_instance_id.as_ref();
     let instance = instance.map(|name| ("group.instance.id", format!("{name}-{number}")));
     let settings = settings.into_iter().chain(instance);
-    options.kafka.client(&client_id, settings).map_err(anyhow::Error::msg)
+    options.kafka.client(client_id, settings).map_err(anyhow::Error::msg)
 }

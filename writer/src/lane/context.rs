@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use common::client_log::ClientLog;
 use common::failpoint;
-use common::kafka::is_consequence;
 use common::time::Timestamp;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -39,6 +39,7 @@ pub(super) enum Rebalance {
 
 /// A lane's notes.
 pub(super) struct LaneContext {
+    log: ClientLog,
     metrics: WriterMetrics,
     rebalances: Mutex<Vec<Rebalance>>,
     /// By partition of the lane's topic: when the newest record written was appended to Kafka, or
@@ -52,8 +53,9 @@ pub(super) struct LaneContext {
 }
 
 impl LaneContext {
-    pub(super) fn new(metrics: WriterMetrics) -> Self {
+    pub(super) fn new(log: ClientLog, metrics: WriterMetrics) -> Self {
         Self {
+            log,
             metrics,
             rebalances: Mutex::default(),
             written_until: Mutex::default(),
@@ -123,6 +125,7 @@ impl LaneContext {
 
 impl ClientContext for LaneContext {
     fn stats(&self, statistics: Statistics) {
+        self.log.note_statistics(&statistics);
         let outside = statistics.cgrp.is_some_and(|group| group.join_state == NO_MEMBER);
         *lock(&self.outside_at) = outside.then(Instant::now);
         for topic in statistics.topics.values() {
@@ -140,16 +143,11 @@ impl ClientContext for LaneContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.metrics.kafka_errors.inc();
-        if is_consequence(&error) {
-            tracing::debug!(%error, reason, "Kafka's client");
-        } else {
-            tracing::warn!(%error, reason, "Kafka's client reports an error");
-        }
+        self.log.note_error(&error, reason);
     }
 
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // Errors come through `error` as well; the rest is for whoever debugs the client.
-        tracing::debug!(facility, message, "Kafka's client");
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.log.log(level, facility, message);
     }
 }
 
@@ -173,7 +171,8 @@ impl ConsumerContext for LaneContext {
                 false => unassign(consumer, partitions).map(drop),
             };
             if let Err(error) = answered {
-                tracing::warn!(%error, "cannot answer a rebalance while leaving");
+                let (count, client) = (partitions.count(), self.log.client());
+                tracing::warn!(%error, client, assigned, count, "cannot answer a rebalance while leaving");
             }
             return;
         }
@@ -207,7 +206,8 @@ pub(super) fn unassign(
     if held.count() > 0
         && let Err(error) = consumer.resume(&held)
     {
-        tracing::warn!(%error, "cannot resume partitions that go");
+        let client = consumer.context().log.client();
+        tracing::warn!(%error, client, count = held.count(), "cannot resume partitions that go");
     }
     // Also when there are none: the group waits for the answer.
     match consumer.rebalance_protocol() {

@@ -81,7 +81,8 @@ impl Lane {
         if self.assignment_open
             && let Err(error) = assign(&self.consumer, &TopicPartitionList::new())
         {
-            tracing::warn!(%error, "cannot answer a rebalance while leaving");
+            let topic = self.topic.name();
+            tracing::warn!(%error, topic, "cannot answer a rebalance while leaving");
         }
     }
 

@@ -41,6 +41,10 @@ impl Lane {
                 // Copied out of the fetch buffer, which a borrowed message would pin whole.
                 let record = Record::read(partition.topic, message.detach(), page_limit);
                 drop(message);
+                if let Some(over) = self.consume_failures.over() {
+                    let (failures, seconds) = (over.failures, over.seconds());
+                    tracing::info!(failures, seconds, "consuming again");
+                }
                 failpoint::pass("writer::after-poll");
                 if self.refusal.is_some() {
                     self.end_refusal();
@@ -58,8 +62,10 @@ impl Lane {
             Some(Err(error)) => {
                 self.parts.metrics.kafka_errors.inc();
                 let code = error.rdkafka_error_code();
-                if !code.is_some_and(|code| self.note_refusal(code)) {
-                    tracing::warn!(%error, "cannot consume for now");
+                if !code.is_some_and(|code| self.note_refusal(code))
+                    && let Some(left_out) = self.consume_failures.failed(&error)
+                {
+                    tracing::warn!(%error, left_out, "cannot consume for now");
                 }
                 Ok(())
             }
@@ -97,7 +103,13 @@ impl Lane {
             "a record is of a newer format: upgrade the writers; this partition waits"
         );
         if let Err(error) = self.consumer.pause(&self.topic.list([&partition])) {
-            tracing::warn!(%error, "cannot pause the partition; its records are dropped unread");
+            let (topic, partition) = (self.topic.name(), partition.number);
+            tracing::warn!(
+                %error,
+                topic,
+                partition,
+                "cannot pause the partition; its records are dropped unread"
+            );
         }
         self.stopped.insert(partition);
         self.note_stopped(1);
@@ -132,7 +144,7 @@ impl Lane {
             change(&self.consumer, &self.topic.list(all.difference(&self.stopped)))
         });
         if let Err(error) = changed {
-            tracing::warn!(%error, "cannot pause or resume partitions");
+            tracing::warn!(%error, topic = self.topic.name(), "cannot pause or resume partitions");
         }
     }
 }

@@ -26,7 +26,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use common::client_log::ClientLog;
 use common::failpoint;
+use common::kafka::unique_client_id;
+use common::repeats::Repeats;
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -120,6 +123,7 @@ pub struct Lane {
     halted: bool,
     /// The next offset of each partition of which something is settled.
     settled: BTreeMap<Partition, i64>,
+    consume_failures: Repeats,
     /// What this lane last added to the gauge of bytes held.
     held_bytes: i64,
 }
@@ -155,9 +159,10 @@ impl Lane {
         number: usize,
         parts: LaneParts,
     ) -> anyhow::Result<(Self, mpsc::Receiver<Handover>, SyncSender<Outcome>)> {
-        let context = LaneContext::new(parts.metrics.clone());
+        let client_id = unique_client_id("tapedeck-writer", number);
+        let context = LaneContext::new(ClientLog::new(&client_id), parts.metrics.clone());
         let consumer: BaseConsumer<LaneContext> =
-            consumer_config(number, &parts.options)?.create_with_context(context)?;
+            consumer_config(number, &client_id, &parts.options)?.create_with_context(context)?;
         let consumer = Arc::new(consumer);
         let topic = LaneTopic::new(parts.topic, &parts.options.topics);
         let commits = Commits::start(consumer.clone(), &topic, &parts)?;
@@ -185,6 +190,7 @@ impl Lane {
             paused: false,
             halted: false,
             settled: BTreeMap::new(),
+            consume_failures: Repeats::default(),
             held_bytes: 0,
         };
         Ok((lane, handovers_receiver, outcomes_sender))
@@ -273,7 +279,7 @@ impl Lane {
         self.settling = Some(Settling { give_up: give_up.clone(), bytes: batch.bytes() });
         // There is room: nothing else is with the settler.
         if self.handovers.try_send(Handover { batch, closed_by, give_up }).is_err() {
-            tracing::error!("the settler is gone");
+            tracing::error!(topic = self.topic.name(), "the settler is gone: its lane ends");
         }
     }
 
@@ -299,7 +305,9 @@ impl Lane {
                 self.halted = true;
                 self.parts.health.halted();
                 self.parts.metrics.lanes_halted.inc();
+                let topic = self.topic.name();
                 tracing::error!(
+                    topic,
                     "most of the last records are poison: this lane stops and keeps its \
                      partitions; find the cause, then restart the writer"
                 );

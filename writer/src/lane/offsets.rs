@@ -141,7 +141,14 @@ pub(super) fn starts(
     for element in committed.elements() {
         let partition = element.partition();
         let Some(leader) = leaders.get(&partition) else {
-            tracing::warn!(topic, partition, "cannot find where it begins for now: no leader");
+            if let Some(left_out) = parts.health.positions().failed(&"no leader") {
+                tracing::warn!(
+                    topic,
+                    partition,
+                    left_out,
+                    "cannot find where it begins for now: no leader"
+                );
+            }
             continue;
         };
         askable.push((*leader, element));
@@ -166,7 +173,16 @@ pub(super) fn starts(
         let (oldest, end) = match watermarks {
             Ok(watermarks) => watermarks,
             Err(error) => {
-                tracing::warn!(%error, topic, partition, leader, "cannot find where it begins for now");
+                if let Some(left_out) = parts.health.positions().failed(&error) {
+                    tracing::warn!(
+                        %error,
+                        topic,
+                        partition,
+                        leader,
+                        left_out,
+                        "cannot find where it begins for now"
+                    );
+                }
                 if now.elapsed() >= LEADER_QUESTION_TIMEOUT {
                     silent.note_silence(leader, Instant::now());
                 }

@@ -25,7 +25,8 @@ impl Lane {
                 }
                 Rebalance::Revoke(partitions) => {
                     let count = partitions.count();
-                    tracing::info!(count, "partitions are to go: finishing what is held");
+                    let topic = self.topic.name();
+                    tracing::info!(topic, count, "partitions are to go: finishing what is held");
                     let deadline = Instant::now() + self.parts.options.revoke_timeout();
                     if failpoint::is_on("writer::drop-on-revoke") {
                         let dropped = std::mem::take(&mut self.building);
@@ -56,8 +57,15 @@ impl Lane {
             Ok(starts) => starts,
             Err(error) => {
                 let code = error.rdkafka_error_code();
-                if !code.is_some_and(|code| self.note_refusal(code)) {
-                    tracing::warn!(%error, "cannot ask where partitions begin; trying again");
+                if !code.is_some_and(|code| self.note_refusal(code))
+                    && let Some(left_out) = self.parts.health.positions().failed(&error)
+                {
+                    tracing::warn!(
+                        %error,
+                        topic = self.topic.name(),
+                        left_out,
+                        "cannot ask where partitions begin; trying again"
+                    );
                 }
                 self.place_at = Some(Instant::now() + RETRY_POSITIONS_AFTER);
                 return Ok(());
@@ -81,6 +89,15 @@ impl Lane {
         self.place_at = match self.unplaced.is_empty() {
             true => {
                 self.parts.health.consuming();
+                if let Some(over) = self.parts.health.positions().over() {
+                    let (failures, seconds) = (over.failures, over.seconds());
+                    tracing::info!(
+                        topic = self.topic.name(),
+                        failures,
+                        seconds,
+                        "all partitions have a beginning"
+                    );
+                }
                 None
             }
             false => Some(Instant::now() + RETRY_POSITIONS_AFTER),
@@ -137,7 +154,10 @@ impl Lane {
         self.consumer.context().forget_lag(&list);
         match unassign(&self.consumer, &list) {
             Ok(let_go) => self.note_moved(change, &let_go),
-            Err(error) => tracing::warn!(%error, "cannot let partitions go"),
+            Err(error) => {
+                let topic = self.topic.name();
+                tracing::warn!(%error, topic, change, ?partitions, "cannot let partitions go");
+            }
         }
     }
 

@@ -57,7 +57,12 @@ pub(super) async fn ensure(
                     return Err(error);
                 }
                 session.error_codes.take();
-                tracing::warn!(%month, "making a partition takes too long; its rows go to the default one for now");
+                tracing::warn!(
+                    %month,
+                    %error,
+                    retry_after_seconds = RETRY_AFTER.as_secs(),
+                    "making a partition takes too long; its rows go to the default one for now"
+                );
                 known.months_not_before = Some(Instant::now() + RETRY_AFTER);
             }
         }

@@ -35,6 +35,15 @@ Rules of network policies.
     {{- include "tapedeck.tcpPorts" .Values.networkPolicy.kafkaPorts | nindent 4 }}
 {{- end }}
 
+{{- define "tapedeck.tracesEgress" -}}
+{{- if or .Values.tracing.endpoint .Values.tracing.config.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT }}
+- to:
+    {{- toYaml .Values.networkPolicy.tracesTo | nindent 4 }}
+  ports:
+    {{- include "tapedeck.tcpPorts" .Values.networkPolicy.tracesPorts | nindent 4 }}
+{{- end }}
+{{- end }}
+
 {{- define "tapedeck.databaseEgress" -}}
 - to:
     {{- toYaml .Values.networkPolicy.databaseTo | nindent 4 }}

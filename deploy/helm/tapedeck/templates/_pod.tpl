@@ -102,6 +102,23 @@ readinessProbe:
   value: {{ .Values.logging.filter | quote }}
 - name: TAPEDECK_LOG_FORMAT
   value: {{ .Values.logging.format }}
+- name: TAPEDECK_LOG_REPEAT_SECONDS
+  value: {{ .Values.logging.repeatSeconds | quote }}
+{{- end }}
+
+{{- define "tapedeck.tracesEnvironment" -}}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .Values.tracing.endpoint | quote }}
+{{- with .Values.tracing.headersSecret }}
+{{- if .name }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name }}
+      key: {{ .key }}
+{{- end }}
+{{- end }}
+{{- include "tapedeck.options" .Values.tracing.config }}
 {{- end }}
 
 {{- define "tapedeck.adminEnvironment" -}}

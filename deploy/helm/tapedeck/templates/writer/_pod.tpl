@@ -23,6 +23,7 @@ spec:
       {{- include "tapedeck.probes" $ | nindent 6 }}
       env:
         {{- include "tapedeck.adminEnvironment" $ | nindent 8 }}
+        {{- include "tapedeck.tracesEnvironment" $ | nindent 8 }}
         {{- include "tapedeck.commonEnvironment" $ | nindent 8 }}
         {{- include "tapedeck.kafkaEnvironment" (list $ $writer.kafkaPropertiesSecret) | nindent 8 }}
         {{- include "tapedeck.databaseEnvironment" (list $ $writer.databaseUrlSecret) | nindent 8 }}
