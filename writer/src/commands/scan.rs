@@ -206,12 +206,15 @@ fn explain(
     topic: &str,
     group: &str,
 ) -> anyhow::Error {
-    let mut code = error.rdkafka_error_code();
-    for polled in iter::from_fn(|| consumer.poll(Duration::ZERO)).take(MOST_REPORTS) {
-        if let Some(refusal) = polled.err().filter(is_refusal) {
-            code = refusal.rdkafka_error_code();
-        }
-    }
+    let polled = iter::from_fn(|| consumer.poll(Duration::ZERO)).take(MOST_REPORTS);
+    let code = match is_refusal(error) {
+        true => error.rdkafka_error_code(),
+        false => polled
+            .filter_map(|polled| polled.err().filter(is_refusal))
+            .last()
+            .unwrap_or_else(|| error.clone())
+            .rdkafka_error_code(),
+    };
     match code.and_then(|code| lacking_to_consume(code, topic, group)) {
         Some(lacking) => anyhow!(lacking),
         None => {
