@@ -55,6 +55,8 @@ missing_prerequisites() {
             printf 'prometheus\tPrometheus and promtool, to try the alerts and check metrics\n'
         python3 -m pip --version &>/dev/null ||
             printf 'python3-pip\tpip, to fetch the linter of the Dockerfile\n'
+        python3 -c 'import ensurepip, venv' &>/dev/null ||
+            printf 'python3-venv\tvenv, for the tools that try the recorder API\n'
         has systemd-analyze || printf 'systemd\tsystemd-analyze, to check the units\n'
     fi
     if [[ $need == testing || $need == faults ]]; then

@@ -78,9 +78,9 @@ cargo test --workspace --doc --features "$TESTED_FEATURES" --no-fail-fast </dev/
 step "instructions of the hot functions"
 deploy/local/instructions.sh || passed=false
 
-for part in prometheus helm docker systemd; do
-    step "deploy/$part"
-    "deploy/$part/check.sh" </dev/null || passed=false
+for part in deploy/prometheus deploy/helm deploy/docker deploy/systemd tests/api; do
+    step "$part"
+    "$part/check.sh" </dev/null || passed=false
 done
 
 step "a short fault run"

@@ -39,6 +39,7 @@ pub struct LineResults {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LineResult {
     /// The line's number, from 1.
+    #[schema(minimum = 1)]
     line: usize,
     /// The status that the line would have got as a request of its own.
     status: u16,

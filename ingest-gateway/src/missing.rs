@@ -23,7 +23,7 @@ use crate::problem::{Kind, Problem};
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = MissingQuestion)]
 pub struct RawQuestion<'a> {
-    /// Their hashes, at most 1,000.
+    /// Their hashes, 64 hex digits each, in either case.
     #[serde(borrow)]
     #[schema(value_type = Vec<String>)]
     html_hashes: Option<Capped<&'a RawValue>>,
@@ -49,8 +49,9 @@ pub struct Missing {
     request_body(content((RawQuestion = "application/json"), (RawQuestion = "text/plain"))),
     responses(
         (status = 200, description = "Send these with their content, the others by hash alone.", body = Missing),
-        (status = "4XX", description = "As for batches.", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "Too many bytes in flight, or draining: ask again after Retry-After.", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = "4XX", description = "As for batches.", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds; of 429."))),
+        (status = 500, description = "A mistake of the gateway's own: ask again later.", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "Too many bytes in flight, or draining: ask again after Retry-After.", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds."))),
     ),
     security(("bearer" = []), ("query" = [])),
 )]

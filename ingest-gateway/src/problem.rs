@@ -177,6 +177,7 @@ pub struct Place {
     pub path: Option<String>,
     /// Line of the request, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub line: Option<usize>,
     /// Bytes from the start of the decompressed body, or of the line, to what is not JSON.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,21 @@ use super::shape::{Capped, Object, null_is_a_value};
 
 /// A batch of what one recorder captured of one replay.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = Envelope)]
+#[schema(as = Envelope, example = json!({
+    "replay": {
+        "replay_id": "2237a107-3a76-4f18-887f-a033138e750e",
+        "initial_url": "https://shop.example/",
+        "start_time": "2024-01-01T00:00:00Z",
+        "user": {"user_id": "6f0e2c9a-0000-4000-8000-00000000000a", "email": "ada@shop.example"}
+    },
+    "events": [{
+        "seq": 0,
+        "timestamp": 1_704_067_200_123_i64,
+        "event_type": "click",
+        "event_data": {"x": 12, "y": 40}
+    }],
+    "webstates": [{"html_content": "<!DOCTYPE html><p>hello", "captured_at": 1_704_067_200_120_i64}]
+}))]
 pub struct RawEnvelope<'a> {
     /// The replay that all of it belongs to.
     #[serde(borrow)]
@@ -34,7 +48,7 @@ pub struct RawReplay<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, format = "uuid")]
     pub replay_id: Option<&'a RawValue>,
-    /// Address of the first page, at most 65,536 bytes.
+    /// Address of the first page. Its limit counts bytes of UTF-8.
     #[serde(borrow)]
     #[schema(value_type = String)]
     pub initial_url: Option<&'a RawValue>,
@@ -60,11 +74,11 @@ pub struct RawUser<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, format = "uuid")]
     pub user_id: Option<&'a RawValue>,
-    /// At most 320 bytes.
+    /// Its limit counts bytes of UTF-8.
     #[serde(borrow)]
     #[schema(value_type = Option<String>)]
     pub email: Option<&'a RawValue>,
-    /// At most 1,024 bytes.
+    /// Its limit counts bytes of UTF-8.
     #[serde(borrow)]
     #[schema(value_type = Option<String>)]
     pub name: Option<&'a RawValue>,
@@ -80,7 +94,11 @@ pub struct RawUser<'a> {
 pub struct RawEvent<'a> {
     /// UUID of version 7 that carries the event's millisecond; derived when absent.
     #[serde(borrow)]
-    #[schema(value_type = Option<String>, format = "uuid")]
+    #[schema(
+        value_type = Option<String>,
+        format = "uuid",
+        pattern = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$",
+    )]
     pub event_id: Option<&'a RawValue>,
     /// The event's number in its replay.
     #[serde(borrow)]
@@ -104,7 +122,7 @@ pub struct RawEvent<'a> {
     pub webstate_hash: Option<&'a RawValue>,
 }
 
-/// A page state: its hash, its content or both.
+/// A page state: its hash, its content, or both, which must agree.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = Webstate)]
 pub struct RawWebstate<'a> {
@@ -122,7 +140,8 @@ pub struct RawWebstate<'a> {
     pub captured_at: Option<&'a RawValue>,
 }
 
-/// RFC 3339 text, or milliseconds since 1970 as a number; cut at the microsecond.
+/// RFC 3339 text, or milliseconds since 1970 as a number; cut at the microsecond. Neither too long
+/// ago nor too far ahead of the gateway's clock.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Time {

@@ -1,10 +1,17 @@
 //! The description of the recorder API, made from the code that serves it.
 
+mod rules;
+
+use std::sync::Arc;
+
 use axum::Json;
+use axum::extract::State;
+use serde_json::Value;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use crate::problem::Place;
+use crate::gateway::Gateway;
+use crate::problem::{Kind, Place, Problem};
 
 /// RFC 9457 problem details: why a request, or a line of it, is refused.
 #[derive(ToSchema)]
@@ -49,9 +56,20 @@ impl Modify for Keys {
     }
 }
 
+/// What the code alone says, whatever the settings.
+fn derived() -> serde_json::Result<Value> {
+    serde_json::to_value(Description::openapi())
+}
+
 /// `GET /openapi.json`.
-pub async fn document() -> Json<utoipa::openapi::OpenApi> {
-    Json(Description::openapi())
+///
+/// # Errors
+/// When the description is no JSON, which is a mistake of the gateway's own.
+pub async fn document(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Problem> {
+    let mut description =
+        derived().map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    rules::add(&mut description, &gateway.rules, gateway.requests);
+    Ok(Json(description))
 }
 
 #[cfg(test)]
@@ -60,10 +78,11 @@ mod tests {
 
     #[test]
     fn the_description_names_every_path_and_its_parts() {
-        let document = serde_json::to_value(Description::openapi()).unwrap();
+        let document = derived().unwrap();
         assert_eq!(document["openapi"], "3.1.0");
         let responses = &document["paths"][crate::routes::BATCHES]["post"]["responses"];
-        for status in ["200", "207", "400", "401", "403", "408", "413", "415", "422", "429", "503"]
+        for status in
+            ["200", "207", "400", "401", "403", "408", "413", "415", "422", "429", "500", "503"]
         {
             assert!(responses[status].is_object(), "{status}");
         }
