@@ -122,6 +122,19 @@ fn settings() -> Result<Vec<Setting>> {
     Ok(settings)
 }
 
+/// The variables of all commands of all services, those included that run once.
+pub fn variables() -> BTreeSet<String> {
+    let services =
+        [GatewayOptions::command(), WriterOptions::command(), ReporterOptions::command()];
+    services.iter().flat_map(variables_of).collect()
+}
+
+fn variables_of(command: &Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(Arg::get_env);
+    let own = own.map(|variable| variable.to_string_lossy().into_owned());
+    own.chain(command.get_subcommands().flat_map(variables_of)).collect()
+}
+
 impl Setting {
     fn of(argument: &Arg, service: &'static str) -> Result<Self> {
         let variable = argument.get_env().and_then(std::ffi::OsStr::to_str);

@@ -7,6 +7,28 @@ use anyhow::{Context, Result, ensure};
 use reference::repository;
 use regex::Regex;
 
+/// The folders of pages, and their ending.
+const PAGES: [(&str, &str); 6] = [
+    ("docs", "md"),
+    (".", "md"),
+    ("deploy/docker", "md"),
+    ("deploy/grafana", "md"),
+    ("deploy/helm/tapedeck", "md"),
+    ("deploy/systemd", "md"),
+];
+
+/// Roles of Postgres, whose names look like metrics.
+const ROLES: [&str; 4] =
+    ["tapedeck_migrate", "tapedeck_reader", "tapedeck_reporter", "tapedeck_writer"];
+
+/// Variables that pages name and no service has.
+const OTHER_VARIABLES: [&str; 2] = [
+    // What `stack up` writes down for those who send: a key.
+    "TAPEDECK_KEY",
+    // Has tests write pages rather than compare them.
+    "TAPEDECK_UPDATE_DOCS",
+];
+
 /// Files in the folder with one of the endings.
 fn files(folder: &str, ending: &str) -> Result<Vec<PathBuf>> {
     let folder = repository().join(folder);
@@ -68,14 +90,12 @@ fn every_metric_named_anywhere_is_exported() -> Result<()> {
     // Roles are called alike.
     let roles = named(&read(&repository().join("deploy/postgres/roles.sql"))?)?;
     let mut missing = BTreeMap::new();
-    let places = [
+    let queries = [
         ("deploy/prometheus", "yaml"),
         ("deploy/prometheus/tests", "yaml"),
         ("deploy/grafana/dashboards", "json"),
-        ("docs", "md"),
-        (".", "md"),
     ];
-    for (folder, ending) in places {
+    for (folder, ending) in queries.into_iter().chain(PAGES) {
         for path in files(folder, ending)? {
             // A page may speak of a histogram as a whole; of a query nothing would come.
             let in_page = |name: &String| metrics.contains(name) || roles.contains(name);
@@ -88,5 +108,50 @@ fn every_metric_named_anywhere_is_exported() -> Result<()> {
         }
     }
     ensure!(missing.is_empty(), "no service exports these: {missing:#?}");
+    Ok(())
+}
+
+/// The variables that a text names; `TAPEDECK_A_*` keeps its last underscore.
+fn variables(text: &str) -> Result<BTreeSet<String>> {
+    let pattern = Regex::new(r"\bTAPEDECK_[A-Z][A-Z0-9_]*")?;
+    Ok(pattern.find_iter(text).map(|found| found.as_str().to_owned()).collect())
+}
+
+/// Whether a page may name it: a variable that there is, or what several begin with.
+fn is_variable(name: &str, known: &BTreeSet<String>) -> bool {
+    OTHER_VARIABLES.contains(&name)
+        || known.contains(name)
+        || (name.ends_with('_') && known.iter().any(|variable| variable.starts_with(name)))
+}
+
+#[test]
+fn variables_are_known_by_their_whole_name() -> Result<()> {
+    let known = BTreeSet::from(["TAPEDECK_BATCH_ROWS".to_owned()]);
+    let check = |text: &str, expected: bool| -> Result<()> {
+        let all_known = variables(text)?.iter().all(|name| is_variable(name, &known));
+        ensure!(all_known == expected, "{text}");
+        Ok(())
+    };
+    check("each is a variable `TAPEDECK_…`", true)?;
+    check("`TAPEDECK_BATCH_ROWS=1 writer run`, `TAPEDECK_BATCH_*`", true)?;
+    check("`TAPEDECK_BATCH_ROW`", false)?;
+    check("`TAPEDECK_LANE_*`", false)
+}
+
+#[test]
+fn every_variable_named_on_a_page_is_an_option() -> Result<()> {
+    let known = reference::configuration::variables();
+    let mut missing = BTreeMap::new();
+    for (folder, ending) in PAGES {
+        for path in files(folder, ending)? {
+            let named = variables(&read(&path)?)?;
+            let unknown: Vec<_> =
+                named.into_iter().filter(|name| !is_variable(name, &known)).collect();
+            if !unknown.is_empty() {
+                missing.insert(path, unknown);
+            }
+        }
+    }
+    ensure!(missing.is_empty(), "no service has these: {missing:#?}");
     Ok(())
 }
