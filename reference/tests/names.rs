@@ -17,10 +17,6 @@ const PAGES: [(&str, &str); 6] = [
     ("deploy/systemd", "md"),
 ];
 
-/// Roles of Postgres, whose names look like metrics.
-const ROLES: [&str; 4] =
-    ["tapedeck_migrate", "tapedeck_reader", "tapedeck_reporter", "tapedeck_writer"];
-
 /// Variables that pages name and no service has.
 const OTHER_VARIABLES: [&str; 2] = [
     // What `stack up` writes down for those who send: a key.

@@ -6,6 +6,7 @@
 
 mod deliveries;
 mod emails;
+mod erasure;
 mod exposition;
 mod gateway;
 mod kafka_security;
