@@ -14,6 +14,7 @@ from decimal import Decimal
 
 import schemathesis
 from hypothesis import strategies
+from schemathesis.core import NOT_SET
 from schemathesis.openapi import format as string_format
 
 NDJSON = "application/x-ndjson"
@@ -64,15 +65,25 @@ def every_line_is_answered(_context, response, case):
 
 @schemathesis.hook
 def map_case(_context, case):
-    """Has the values of a batch agree with each other and with the clock."""
+    """Has the values of a batch agree with each other and with the clock, and lines mix."""
+    schemas = case.operation.schema.raw_schema["components"]["schemas"]
+    is_negative = case.meta.generation.mode.is_negative
+    if case.media_type == NDJSON and case.body is not NOT_SET and is_negative:
+        put_in_company(case, schemas["Envelope"]["example"])
     if case.operation.path == "/v1/batches" and isinstance(case.body, (dict, list)):
-        schemas = case.operation.schema.raw_schema["components"]["schemas"]
         body = copy.deepcopy(case.body)
         for envelope in body if isinstance(body, list) else [body]:
             agree(envelope, schemas)
         if body != case.body:
             case.body = body
     return case
+
+
+def put_in_company(case, envelope):
+    """A line that must be refused comes to stand between others that must not."""
+    if len(lines(case.body)) == 1:
+        alone = case.body if isinstance(case.body, list) else [case.body]
+        case.body = [envelope, *alone, envelope]
 
 
 def agree(envelope, schemas):
