@@ -18,9 +18,11 @@ const PAGES: [(&str, &str); 6] = [
 ];
 
 /// Variables that pages name and no service has.
-const OTHER_VARIABLES: [&str; 2] = [
+const OTHER_VARIABLES: [&str; 3] = [
     // What `stack up` writes down for those who send: a key.
     "TAPEDECK_KEY",
+    // Where the test of an upgrade finds the version before.
+    "TAPEDECK_PREVIOUS_PROGRAMS",
     // Has tests write pages rather than compare them.
     "TAPEDECK_UPDATE_DOCS",
 ];
