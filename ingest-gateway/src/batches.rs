@@ -50,7 +50,7 @@ use crate::trace_context::traceparent;
         (status = 413, description = "Too large, on the wire or decompressed. Never resend as is.", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 415, description = "Media type or encoding not supported. Never resend as is.", body = ProblemDocument, content_type = "application/problem+json", headers(("Accept-Encoding" = String, description = "The encodings that are; only when it was the encoding."))),
         (status = 422, description = "Readable, but not as described here. Never resend.", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 429, description = "Rate limit: resend the same bytes after Retry-After.", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 429, description = "This key's share of requests or of bytes is used up: resend the same bytes after Retry-After.", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds."))),
         (status = 500, description = "A mistake of the gateway's own: resend later.", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "Kafka unreachable, its queue full, too many bytes in flight, or draining: resend the same bytes after Retry-After.", body = ProblemDocument, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds."))),
     ),
@@ -62,12 +62,12 @@ pub async fn batches(
 ) -> Result<Response, Problem> {
     let received_at = Timestamp::now();
     let (request, body) = request.into_parts();
-    gateway.admit(&request)?;
+    let rate_limit = gateway.admit(&request)?;
     gateway.breaker.check()?;
     let format = Format::of(&request.headers)?;
     let encoding = Encoding::of(&request.headers)?;
     let mut reservation = gateway.budget.reservation();
-    let wire = gateway.read_body(&request.headers, body, &mut reservation).await?;
+    let wire = gateway.read_body(&request.headers, body, &rate_limit, &mut reservation).await?;
     let headers = RecordHeaders { received_at, traceparent: traceparent(&request.headers) };
     let processor = gateway.processor.clone();
     let context = request.extensions.get().cloned();

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::budget::Reservation;
 use crate::problem::{Kind, Problem};
+use crate::rate_limit::RateLimit;
 
 /// How much of an unwanted body is read so that its sender gets to see the answer: closing a
 /// connection on which data still arrives resets it, and the answer with it.
@@ -63,15 +64,17 @@ impl BodyOptions {
     }
 }
 
-/// Reads a body as it comes over the wire; `reservation` holds its bytes.
+/// Reads a body as it comes over the wire; `reservation` holds its bytes, and `rate_limit` pays
+/// for them: for all that are announced before the first is read, else for each chunk as it comes.
 ///
 /// # Errors
-/// [`Kind::TooLarge`], [`Kind::TooSlow`], [`Kind::TooManyBytes`], and [`Kind::NotReadable`] when
-/// the connection breaks.
+/// [`Kind::TooLarge`], [`Kind::TooSlow`], [`Kind::TooManyBytes`], [`Kind::ByteRateLimited`], and
+/// [`Kind::NotReadable`] when the connection breaks.
 pub async fn read(
     headers: &HeaderMap,
     mut body: Body,
     options: BodyOptions,
+    rate_limit: &RateLimit,
     reservation: &mut Reservation,
 ) -> Result<Vec<u8>, Problem> {
     let limit_bytes = options.wire_limit_bytes;
@@ -82,6 +85,7 @@ pub async fn read(
     let expected_bytes = announced.unwrap_or(0);
     // What is announced is held at once: better to refuse before the body than in its middle.
     reservation.grow(expected_bytes)?;
+    rate_limit.take_bytes(expected_bytes, expected_bytes)?;
     let deadline = Instant::now() + Duration::from_secs(options.request_timeout_seconds);
     let gap = options.gap();
     let mut content = Vec::with_capacity(expected_bytes);
@@ -101,6 +105,7 @@ pub async fn read(
         within_limit(bytes, limit_bytes)?;
         if bytes > expected_bytes {
             reservation.grow(chunk.len())?;
+            rate_limit.take_bytes(chunk.len(), limit_bytes)?;
         }
         content.extend_from_slice(&chunk);
     }
@@ -195,13 +200,18 @@ async fn discard<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::num::NonZeroU32;
+    use std::ops::RangeInclusive;
+    use std::sync::Arc;
 
     use futures::stream;
     use http_body_util::StreamBody;
-    use prometheus::IntGauge;
+    use prometheus::{IntGauge, Registry};
 
     use super::*;
     use crate::budget::Budget;
+    use crate::metrics::GatewayMetrics;
+    use crate::rate_limit::{RateLimitOptions, RateLimits};
 
     const OPTIONS: BodyOptions = BodyOptions {
         wire_limit_bytes: 10,
@@ -219,6 +229,11 @@ mod tests {
         })))
     }
 
+    fn unlimited() -> Arc<RateLimit> {
+        let metrics = GatewayMetrics::with_series(&Registry::new()).unwrap();
+        RateLimits::new(RateLimitOptions::default(), 0, &metrics).of_new_key()
+    }
+
     async fn check(
         announced: Option<&'static str>,
         chunks: &[(u64, &'static str)],
@@ -231,7 +246,7 @@ mod tests {
         let gauge = IntGauge::new("held", "Bytes held.").unwrap();
         let budget = Budget::new(8, gauge.clone());
         let mut reservation = budget.reservation();
-        let result = read(&headers, body(chunks), OPTIONS, &mut reservation).await;
+        let result = read(&headers, body(chunks), OPTIONS, &unlimited(), &mut reservation).await;
         match (result, expected) {
             (Ok(content), Ok(expected)) => {
                 assert_eq!(content, expected.as_bytes());
@@ -258,6 +273,57 @@ mod tests {
         check(None, &[(0, "a"), (11, "b")], Err((Kind::TooSlow, "silent after 10"))).await;
         let dripping = [(8, "a"), (8, "b"), (8, "c"), (8, "d")];
         check(None, &dripping, Err((Kind::TooSlow, "not complete after 30"))).await;
+    }
+
+    #[tokio::test]
+    async fn bytes_are_paid_for_before_they_are_read_or_as_they_come() {
+        const PART: &str = "exactly thirty bytes of a body";
+        const OPTIONS: BodyOptions = BodyOptions { wire_limit_bytes: 100, ..super::tests::OPTIONS };
+        /// Waits are given as the range in which they must lie, for a slow machine.
+        async fn check(
+            rate_limit: &RateLimit,
+            announced: Option<&'static str>,
+            parts: usize,
+            expected: Result<usize, (Kind, RangeInclusive<u64>)>,
+        ) {
+            let headers =
+                announced.map(|length| (CONTENT_LENGTH, length.parse().unwrap())).into_iter();
+            let budget = Budget::new(1_000, IntGauge::new("held", "Bytes held.").unwrap());
+            let (headers, mut reservation) = (headers.collect(), budget.reservation());
+            let body = body(&vec![(0, PART); parts]);
+            match (read(&headers, body, OPTIONS, rate_limit, &mut reservation).await, expected) {
+                (Ok(content), Ok(expected)) => assert_eq!(content.len(), expected),
+                (Err(problem), Err((kind, waits))) => {
+                    let wait = problem.retry_after.unwrap_or_default().as_secs();
+                    assert!(problem.kind == kind && waits.contains(&wait), "{problem}, {wait} s");
+                }
+                (result, expected) => panic!("{result:?} is not {expected:?}"),
+            }
+        }
+        let limits = || {
+            let metrics = GatewayMetrics::with_series(&Registry::new()).unwrap();
+            let options = RateLimitOptions {
+                rate_limit_bytes_per_second: NonZeroU32::new(1),
+                ..RateLimitOptions::default()
+            };
+            RateLimits::new(options, OPTIONS.wire_limit_bytes, &metrics).of_new_key()
+        };
+        let announced = limits();
+        check(&announced, Some("60"), 2, Ok(60)).await;
+        // Nothing of it is read, and it has cost nothing.
+        check(&announced, Some("90"), 0, Err((Kind::ByteRateLimited, 40..=50))).await;
+        check(&announced, Some("30"), 1, Ok(30)).await;
+
+        let chunked = limits();
+        check(&chunked, None, 2, Ok(60)).await;
+        // What had come is paid for; the wait is that for a body as large as may be.
+        check(&chunked, None, 2, Err((Kind::ByteRateLimited, 80..=90))).await;
+        check(&chunked, Some("30"), 0, Err((Kind::ByteRateLimited, 10..=20))).await;
+
+        // Refused for its size, it costs nothing.
+        let large = limits();
+        check(&large, Some("101"), 0, Err((Kind::TooLarge, 0..=0))).await;
+        check(&large, Some("90"), 3, Ok(90)).await;
     }
 
     /// A body that tells what is read of it.

@@ -24,6 +24,7 @@ use crate::pages::PageMemory;
 use crate::problem::{Kind, Problem};
 use crate::processor::Processor;
 use crate::publish::Publisher;
+use crate::rate_limit::RateLimit;
 
 /// How long a body that is on its way may still take once the gateway stops.
 const LAST_BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,11 +66,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Whether a request's key lets it in, and its share of requests is not used up.
+    /// Whether a request's key lets it in, and its share of requests is not used up; gives the
+    /// limits of its body.
     ///
     /// # Errors
     /// See [`KeyStore::admit`].
-    pub fn admit(&self, request: &Parts) -> Result<(), Problem> {
+    pub fn admit(&self, request: &Parts) -> Result<Arc<RateLimit>, Problem> {
         match bearer(&request.headers) {
             Some(key) => self.keys.admit(Some(key)),
             None => self.keys.admit(query_key(&request.uri).as_deref()),
@@ -84,6 +86,7 @@ impl Gateway {
         &self,
         headers: &HeaderMap,
         body: Body,
+        rate_limit: &RateLimit,
         reservation: &mut Reservation,
     ) -> Result<Vec<u8>, Problem> {
         let stopping = async {
@@ -91,7 +94,7 @@ impl Gateway {
             tokio::time::sleep(LAST_BODY_TIMEOUT).await;
         };
         let content = tokio::select! {
-            content = body::read(headers, body, self.body, reservation) => content?,
+            content = body::read(headers, body, self.body, rate_limit, reservation) => content?,
             () = stopping => return Err(draining()),
         };
         self.metrics.wire_bytes.inc_by(content.len() as u64);

@@ -5,7 +5,11 @@ use prometheus::Registry;
 
 use crate::prepare::Prepared;
 use crate::problem::Kind;
+use crate::rate_limit;
 use crate::tls;
+
+/// Bounds of what is left of a limit: refused, nearly used up, and so on.
+const LEFT_BUCKETS: &[f64] = &[0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0];
 
 common::metrics! {
     /// The gateway's metrics, all of them registered at once.
@@ -22,6 +26,8 @@ common::metrics! {
         envelopes_rejected: IntCounterVec = "tapedeck_gateway_envelopes_rejected_total", labels ["reason"];
         /// Requests refused as a whole, by reason.
         requests_refused: IntCounterVec = "tapedeck_gateway_requests_refused_total", labels ["reason"];
+        /// Part of its burst that a key had left after it asked for a request or for bytes of a body, by limit; 0 where it was refused. Observed where the limit is set.
+        rate_limit_left: HistogramVec = "tapedeck_gateway_rate_limit_left_ratio", labels ["limit"], buckets LEFT_BUCKETS;
         /// Requests answered, by path and status; aborted ones were given up by their client.
         requests: IntCounterVec = "tapedeck_gateway_requests_total", labels ["path", "status"];
         /// Seconds from a request's head to its answer's, refused and aborted ones included.
@@ -104,6 +110,14 @@ impl GatewayMetrics {
             for status in ["200", ABORTED] {
                 metrics.requests.with_label_values(&[path, status]);
             }
+        }
+        // What alerts take the rate of must be there before it first happens.
+        metrics.requests.with_label_values(&[crate::routes::BATCHES, "207"]);
+        for status in Kind::ALL.map(Kind::status) {
+            metrics.requests.with_label_values(&[crate::routes::BATCHES, status.as_str()]);
+        }
+        for limit in [rate_limit::REQUESTS, rate_limit::BYTES] {
+            metrics.rate_limit_left.with_label_values(&[limit]);
         }
         for outcome in [ACKNOWLEDGED, FAILED] {
             metrics.produce_seconds.with_label_values(&[outcome]);

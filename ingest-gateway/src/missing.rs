@@ -60,14 +60,14 @@ pub async fn missing(
     request: Request,
 ) -> Result<Json<Missing>, Problem> {
     let (request, body) = request.into_parts();
-    gateway.admit(&request)?;
+    let rate_limit = gateway.admit(&request)?;
     if Format::of(&request.headers)? == Format::JsonLines {
         let detail = "Content-Type must be one of application/json, text/plain, or absent";
         return Err(Problem::new(Kind::UnsupportedMediaType, detail));
     }
     let encoding = Encoding::of(&request.headers)?;
     let mut reservation = gateway.budget.reservation();
-    let wire = gateway.read_body(&request.headers, body, &mut reservation).await?;
+    let wire = gateway.read_body(&request.headers, body, &rate_limit, &mut reservation).await?;
     let (processor, wire_bytes) = (gateway.processor.clone(), wire.len());
     let work = move || answer(&gateway, wire, encoding, reservation);
     processor.run(wire_bytes, work).await.map(Json)

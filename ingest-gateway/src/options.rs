@@ -213,6 +213,7 @@ impl CheckOptions for ServeOptions {
         self.limits.check(problems);
         self.keys.check(problems);
         self.tls.check(problems);
+        self.rate_limit.check(self.body.wire_limit_bytes, problems);
         self.page_memory.check(problems);
         self.kafka.check(problems);
         self.topics.check(problems);
@@ -301,6 +302,11 @@ mod tests {
                 "--request-timeout-seconds",
                 "--event-data-depth-limit",
             ],
+        );
+        check(
+            "ingest-gateway serve --allow-anonymous --rate-limit-bytes-per-second 1000 \
+             --rate-limit-burst-bytes 1000000",
+            &["--rate-limit-burst-bytes must be at least 8388608"],
         );
     }
 }

@@ -34,6 +34,8 @@ pub enum Kind {
     UnsupportedEncoding,
     /// The key's share of requests is used up.
     RateLimited,
+    /// The key's share of bytes is used up.
+    ByteRateLimited,
     /// Kafka does not acknowledge, or has not been reached yet.
     KafkaUnreachable,
     /// More waits for Kafka than may wait.
@@ -48,7 +50,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, for metrics whose series exist from the start.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NotReadable,
         Self::Invalid,
         Self::NoKey,
@@ -60,6 +62,7 @@ impl Kind {
         Self::UnsupportedMediaType,
         Self::UnsupportedEncoding,
         Self::RateLimited,
+        Self::ByteRateLimited,
         Self::KafkaUnreachable,
         Self::QueueFull,
         Self::TooManyBytes,
@@ -81,7 +84,7 @@ impl Kind {
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::ByteRateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::KafkaUnreachable | Self::QueueFull | Self::TooManyBytes | Self::Draining => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -103,6 +106,7 @@ impl Kind {
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::UnsupportedEncoding => "unsupported-encoding",
             Self::RateLimited => "rate-limited",
+            Self::ByteRateLimited => "byte-rate-limited",
             Self::KafkaUnreachable => "kafka-unreachable",
             Self::QueueFull => "queue-full",
             Self::TooManyBytes => "too-many-bytes-in-flight",
@@ -129,6 +133,7 @@ impl Kind {
             Self::UnsupportedMediaType => "The content type is not supported",
             Self::UnsupportedEncoding => "The content encoding is not supported",
             Self::RateLimited => "Too many requests with this key",
+            Self::ByteRateLimited => "Too many bytes with this key",
             Self::KafkaUnreachable => "The batch cannot be stored now",
             Self::QueueFull => "Too much waits to be stored",
             Self::TooManyBytes => "Too much is in flight",
@@ -147,9 +152,11 @@ impl Kind {
         match self {
             // About as long as Kafka needs to elect leaders after losing a broker.
             Self::KafkaUnreachable => Some(Duration::from_secs(5)),
-            Self::RateLimited | Self::QueueFull | Self::TooManyBytes | Self::Draining => {
-                Some(Duration::from_secs(1))
-            }
+            Self::RateLimited
+            | Self::ByteRateLimited
+            | Self::QueueFull
+            | Self::TooManyBytes
+            | Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -27,6 +27,7 @@ use crate::options::{DrainOptions, ServeOptions};
 use crate::pages::PageMemory;
 use crate::processor::Processor;
 use crate::publish::Publisher;
+use crate::rate_limit::RateLimits;
 use crate::server::PublicListener;
 use crate::tls::Tls;
 use crate::{routes, server, tls};
@@ -146,7 +147,8 @@ fn assemble(
     registry: &Registry,
 ) -> anyhow::Result<(Arc<Gateway>, Option<KeysWatch>)> {
     let metrics = GatewayMetrics::with_series(registry)?;
-    let (keys, keys_watch) = KeyStore::open(&options.keys, options.rate_limit, &metrics)?;
+    let rate_limits = RateLimits::new(options.rate_limit, options.body.wire_limit_bytes, &metrics);
+    let (keys, keys_watch) = KeyStore::open(&options.keys, rate_limits, &metrics)?;
     let breaker = Arc::new(Breaker::new(metrics.kafka_available.clone()));
     let publisher = Publisher::new(
         &options.kafka,

@@ -168,12 +168,13 @@ impl Setting {
 
 /// The unit that a variable's name ends with.
 fn unit(variable: &str) -> &'static str {
-    const UNITS: [(&str, &str); 10] = [
+    const UNITS: [(&str, &str); 11] = [
         ("_BYTES", "bytes"),
         ("_MS", "milliseconds"),
         ("_SECONDS", "seconds"),
         ("_HOURS", "hours"),
         ("_MONTHS", "months"),
+        ("_BYTES_PER_SECOND", "bytes a second"),
         ("_PER_SECOND", "requests a second"),
         // OpenTelemetry's names do not tell theirs.
         ("_DELAY", "milliseconds"),

@@ -12,7 +12,7 @@ use super::KeyHash;
 use super::file::{KeysFile, KeysFileError, read_bytes};
 use crate::metrics::{GatewayMetrics, gauge_value};
 use crate::problem::{Kind, Problem};
-use crate::rate_limit::{RateLimit, RateLimitOptions};
+use crate::rate_limit::{RateLimit, RateLimits};
 use crate::reload::Reload;
 
 /// Who may send.
@@ -89,10 +89,10 @@ struct Key {
 pub struct KeyStore {
     keys: RwLock<HashMap<KeyHash, Key>>,
     /// The rate limit of requests without a key; without one there must be a key.
-    anonymous: Option<RateLimit>,
+    anonymous: Option<Arc<RateLimit>>,
     /// Whether there is a file of keys, against which those presented are held.
     has_file: bool,
-    rate_limit: RateLimitOptions,
+    rate_limits: RateLimits,
 }
 
 impl KeyStore {
@@ -102,14 +102,14 @@ impl KeyStore {
     /// See [`NoKeys`].
     pub fn open(
         options: &KeyOptions,
-        rate_limit: RateLimitOptions,
+        rate_limits: RateLimits,
         metrics: &GatewayMetrics,
     ) -> Result<(Arc<Self>, Option<KeysWatch>), NoKeys> {
         let store = Arc::new(Self {
             keys: RwLock::default(),
-            anonymous: options.allow_anonymous.then(|| RateLimit::new(rate_limit)),
+            anonymous: options.allow_anonymous.then(|| rate_limits.of_new_key()),
             has_file: options.keys_file.is_some(),
-            rate_limit,
+            rate_limits,
         });
         let Some(path) = &options.keys_file else {
             return Ok((store, None));
@@ -124,34 +124,36 @@ impl KeyStore {
         Ok((store, Some(watch)))
     }
 
-    /// Whether a request with this key may be taken now.
+    /// Whether a request with this key may be taken now; gives the limits of its body.
     ///
     /// # Errors
     /// [`Kind::NoKey`], [`Kind::KeyDisabled`], [`Kind::RateLimited`].
-    pub fn admit(&self, presented: Option<&str>) -> Result<(), Problem> {
-        match (presented, &self.anonymous) {
-            (Some(key), None) => self.admit_key(key),
-            (Some(key), Some(_)) if self.has_file => self.admit_key(key),
-            (_, Some(rate_limit)) => rate_limit.check(),
+    pub fn admit(&self, presented: Option<&str>) -> Result<Arc<RateLimit>, Problem> {
+        let rate_limit = match (presented, &self.anonymous) {
+            (Some(key), None) => self.of_key(key)?,
+            (Some(key), Some(_)) if self.has_file => self.of_key(key)?,
+            (_, Some(rate_limit)) => Arc::clone(rate_limit),
             (None, None) => {
                 let detail = "send a key as Authorization: Bearer … or as ?key=…";
-                Err(Problem::new(Kind::NoKey, detail))
+                return Err(Problem::new(Kind::NoKey, detail));
             }
-        }
+        };
+        rate_limit.take_request()?;
+        Ok(rate_limit)
     }
 
-    fn admit_key(&self, presented: &str) -> Result<(), Problem> {
+    fn of_key(&self, presented: &str) -> Result<Arc<RateLimit>, Problem> {
         let hash = KeyHash::of(presented);
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         match keys.get(&hash) {
-            Some(Key { disabled: false, rate_limit }) => rate_limit.check(),
+            Some(Key { disabled: false, rate_limit }) => Ok(Arc::clone(rate_limit)),
             Some(_) => Err(Problem::new(Kind::KeyDisabled, "this key has been disabled")),
             None => Err(Problem::new(Kind::NoKey, "this key is not known")),
         }
     }
 
     /// Takes over the file's keys; those there were before keep what they have used of their
-    /// rate limit.
+    /// rate limits.
     fn replace(&self, file: &KeysFile, metrics: &GatewayMetrics) -> usize {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let replaced = file
@@ -160,7 +162,7 @@ impl KeyStore {
             .map(|entry| {
                 let rate_limit = match keys.get(&entry.sha256) {
                     Some(key) => Arc::clone(&key.rate_limit),
-                    None => Arc::new(RateLimit::new(self.rate_limit)),
+                    None => self.rate_limits.of_new_key(),
                 };
                 (entry.sha256, Key { disabled: entry.disabled_at.is_some(), rate_limit })
             })
@@ -213,17 +215,28 @@ fn parse(path: &Path, content: Option<&[u8]>) -> Result<KeysFile, KeysFileError>
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use common::time::Timestamp;
 
     use super::*;
     use crate::keys::file::change;
+    use crate::rate_limit::RateLimitOptions;
 
     fn metrics() -> GatewayMetrics {
         GatewayMetrics::with_series(&prometheus::Registry::new()).unwrap()
     }
 
-    const NO_RATE_LIMIT: RateLimitOptions =
-        RateLimitOptions { rate_limit_per_second: None, rate_limit_burst: None };
+    const WIRE_LIMIT_BYTES: usize = 1_000;
+
+    fn open_with(
+        options: &KeyOptions,
+        rate_limit: RateLimitOptions,
+    ) -> Result<Arc<KeyStore>, NoKeys> {
+        let metrics = metrics();
+        let rate_limits = RateLimits::new(rate_limit, WIRE_LIMIT_BYTES, &metrics);
+        KeyStore::open(options, rate_limits, &metrics).map(|(store, _)| store)
+    }
 
     fn options(keys_file: Option<PathBuf>, allow_anonymous: bool) -> KeyOptions {
         KeyOptions { keys_file, allow_anonymous, keys_reload_seconds: 1 }
@@ -232,7 +245,8 @@ mod tests {
     #[test]
     fn keys_decide_who_may_send() {
         fn check(store: &KeyStore, key: Option<&str>, expected: Result<(), Kind>) {
-            assert_eq!(store.admit(key).map_err(|problem| problem.kind), expected, "{key:?}");
+            let admitted = store.admit(key).map(drop).map_err(|problem| problem.kind);
+            assert_eq!(admitted, expected, "{key:?}");
         }
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.json");
@@ -243,8 +257,7 @@ mod tests {
             file.disable("old", now)
         })
         .unwrap();
-        let open =
-            |options: &KeyOptions| KeyStore::open(options, NO_RATE_LIMIT, &metrics()).unwrap().0;
+        let open = |options: &KeyOptions| open_with(options, RateLimitOptions::default()).unwrap();
 
         let keyed = open(&options(Some(path.clone()), false));
         check(&keyed, Some("good"), Ok(()));
@@ -267,7 +280,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.json");
         let open = |path: &PathBuf| {
-            KeyStore::open(&options(Some(path.clone()), false), NO_RATE_LIMIT, &metrics())
+            open_with(&options(Some(path.clone()), false), RateLimitOptions::default())
         };
         assert!(matches!(open(&path), Err(NoKeys::Unreadable(_))));
         std::fs::write(&path, r#"{"keys":[]}"#).unwrap();
@@ -277,20 +290,23 @@ mod tests {
     }
 
     #[test]
-    fn a_key_keeps_its_rate_limit_when_others_come_and_go() {
+    fn a_key_keeps_its_rate_limits_when_others_come_and_go() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.json");
         change(&path, |file| file.add("first", KeyHash::of("first"), Timestamp::now())).unwrap();
-        let one_a_second = RateLimitOptions {
-            rate_limit_per_second: std::num::NonZeroU32::new(1),
-            rate_limit_burst: None,
+        let rate_limit = RateLimitOptions {
+            rate_limit_per_second: NonZeroU32::new(1),
+            rate_limit_burst: NonZeroU32::new(2),
+            rate_limit_bytes_per_second: NonZeroU32::new(1),
+            rate_limit_burst_bytes: None,
         };
-        let (store, _) =
-            KeyStore::open(&options(Some(path.clone()), false), one_a_second, &metrics()).unwrap();
-        assert!(store.admit(Some("first")).is_ok());
+        let store = open_with(&options(Some(path.clone()), false), rate_limit).unwrap();
+        let send = |key| store.admit(Some(key))?.take_bytes(WIRE_LIMIT_BYTES, WIRE_LIMIT_BYTES);
+        assert!(send("first").is_ok());
         change(&path, |file| file.add("second", KeyHash::of("second"), Timestamp::now())).unwrap();
         store.replace(&KeysFile::read(&path).unwrap(), &metrics());
-        assert_eq!(store.admit(Some("first")).unwrap_err().kind, Kind::RateLimited);
-        assert!(store.admit(Some("second")).is_ok());
+        assert_eq!(send("first").unwrap_err().kind, Kind::ByteRateLimited);
+        assert_eq!(send("first").unwrap_err().kind, Kind::RateLimited);
+        assert!(send("second").is_ok());
     }
 }

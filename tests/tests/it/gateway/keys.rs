@@ -1,8 +1,14 @@
 //! Who may send, and how much.
 
+use std::convert::Infallible;
 use std::fs;
+use std::time::Duration;
 
 use anyhow::Result;
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use reqwest::Method;
 use tests::stack::{Environment, Program, Stack, eventually};
 
@@ -13,7 +19,8 @@ async fn status_with(gateway: &Gateway, key: &str) -> Result<u16> {
     Ok(answer(request.body(envelope(1).to_string())).await?.status)
 }
 
-async fn wait_for(gateway: &Gateway, key: &str, status: u16) -> Result<()> {
+/// Waits until a batch with this key is answered so.
+pub(crate) async fn wait_for(gateway: &Gateway, key: &str, status: u16) -> Result<()> {
     eventually(&format!("the key gets {status}"), DEADLINE, async || {
         match status_with(gateway, key).await {
             Ok(found) if found == status => Ok(()),
@@ -94,4 +101,43 @@ async fn each_key_has_its_own_rate() -> Result<()> {
     assert_eq!(limited.header("retry-after"), "1");
     assert_eq!(status_with(&gateway, &other).await?, 200);
     wait_for(&gateway, gateway.environment.key(), 200).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_key_has_its_own_bytes_and_is_taken_again_after_the_time_it_was_told() -> Result<()> {
+    // The burst is one body of the largest size, so two such bodies are more than it.
+    let body = format!("{:<29000}", envelope(1).to_string());
+    let settings =
+        [("TAPEDECK_WIRE_LIMIT_BYTES", "30000"), ("TAPEDECK_RATE_LIMIT_BYTES_PER_SECOND", "10000")];
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let other = environment.add_key("other").await?;
+    let gateway = Gateway::start_in(environment, &settings).await?;
+    gateway.service.wait_ready().await?;
+    let chunked = || {
+        let chunks = body.as_bytes().chunks(5_000).map(Bytes::copy_from_slice);
+        let frames: Vec<_> = chunks.map(|chunk| Ok::<_, Infallible>(Frame::data(chunk))).collect();
+        reqwest::Body::wrap(StreamBody::new(stream::iter(frames)))
+    };
+    assert_eq!(answer(gateway.post(BATCHES, body.clone())).await?.status, 200);
+    for refused in [
+        answer(gateway.post(BATCHES, body.clone())).await?,
+        answer(gateway.post(BATCHES, chunked())).await?,
+    ] {
+        assert_eq!(refused.status, 429, "{refused:?}");
+        assert_eq!(refused.body["type"], "/problems/byte-rate-limited");
+        let of_other = gateway.request(Method::POST, BATCHES).bearer_auth(&other);
+        assert_eq!(answer(of_other.body(envelope(1).to_string())).await?.status, 200);
+        let wait = Duration::from_secs(refused.header("retry-after").parse()?);
+        // Not for luck: this is what the recorder was told.
+        tokio::time::sleep(wait).await;
+        assert_eq!(answer(gateway.post(BATCHES, body.clone())).await?.status, 200);
+    }
+    let metrics = gateway.service.metrics().await?;
+    let refused = "tapedeck_gateway_requests_refused_total";
+    assert_eq!(metrics.sum(refused, &[("reason", "byte_rate_limited")]), Some(2.0));
+    assert_eq!(metrics.sum(refused, &[("reason", "rate_limited")]), Some(0.0));
+    let left = "tapedeck_gateway_rate_limit_left_ratio_bucket";
+    let never_left = [("limit", "bytes"), ("le", "0")];
+    assert_eq!(metrics.sum(left, &never_left), Some(2.0), "refused ones had nothing left");
+    Ok(())
 }

@@ -7,6 +7,17 @@ use serde_json::json;
 use super::support::{BATCHES, Gateway, answer, envelope, envelope_with, now_millis};
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statuses_that_alerts_look_for_are_there_before_they_happen() -> Result<()> {
+    let metrics = Gateway::start(&[]).await?.service.metrics().await?;
+    for status in ["200", "207", "400", "429", "500", "503", "aborted"] {
+        let labels = [("path", BATCHES), ("status", status)];
+        let count = metrics.sum("tapedeck_gateway_requests_total", &labels);
+        assert_eq!(count, Some(0.0), "{status}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_are_counted_by_what_became_of_them() -> Result<()> {
     let gateway = Gateway::start(&[]).await?;
     gateway.send(&envelope(3)).await?;
