@@ -51,7 +51,7 @@ async fn what_is_not_as_described_is_422_with_its_path() -> Result<()> {
     let (said, actual) = (PageHash::of(b"<b>").to_hex(), PageHash::of(b"<p>").to_hex());
     for (pointer, value, path, detail) in [
         ("/replay", Value::Null, "/replay", "is missing"),
-        ("/replay", json!([]), "/replay", "expected an object"),
+        ("/replay", json!([]), "/replay", "is not an object"),
         ("/replay/user/user_id", json!(7), "/replay/user/user_id", "is not a text"),
         ("/replay/start_time", json!(1_700_000_000), "/replay/start_time", "seconds"),
         ("/events/0/event_type", json!("Click!"), "/events/0/event_type", "does not match"),
