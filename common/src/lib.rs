@@ -24,6 +24,7 @@ pub mod page_hash;
 pub mod record;
 pub mod repeats;
 pub mod schema;
+mod secret_arguments;
 pub mod shutdown;
 pub mod time;
 pub mod topics;

@@ -12,8 +12,9 @@ use crate::repeats::{self, DEFAULT_PERIOD_SECONDS};
 pub struct LogOptions {
     /// Which events to log, in the syntax of tracing's EnvFilter: `info`, `warn,writer=debug`.
     ///
-    /// Set it to `debug` for one target while looking for a cause.
-    #[arg(long, env = "TAPEDECK_LOG", default_value = "info,tokio_postgres=warn", global = true)]
+    /// Set it to `debug` for one target while looking for a cause. Of Postgres' client warnings at
+    /// most are logged, whatever this says: below them it quotes what is written.
+    #[arg(long, env = "TAPEDECK_LOG", default_value = "info", global = true)]
     pub log: EnvFilterText,
 
     /// How to write them.
@@ -57,12 +58,26 @@ impl std::fmt::Display for EnvFilterText {
     }
 }
 
+/// What wins over the operator's filter: libraries that below these levels log what passes through
+/// them. (A target of more parts would win over one of fewer.)
+const CAPS: [&str; 4] = [
+    "tokio_postgres=warn",
+    "tokio_postgres::connection=warn",
+    "tokio_postgres::query=warn",
+    "tokio_postgres::simple_query=warn",
+];
+
+/// The operator's filter within the caps.
+fn capped(filter: &str) -> EnvFilter {
+    let caps = CAPS.iter().filter_map(|cap| cap.parse().ok());
+    caps.fold(EnvFilter::builder().parse_lossy(filter), EnvFilter::add_directive)
+}
+
 /// Begins to log. Later calls in the same process change nothing.
 pub fn init(options: &LogOptions) {
     repeats::set_period(Duration::from_secs(options.log_repeat_seconds));
-    let filter = EnvFilter::builder().parse_lossy(&options.log.0);
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(capped(&options.log.0))
         .with_writer(std::io::stderr)
         .with_target(true);
     let installed = match options.log_format {
@@ -71,4 +86,22 @@ pub fn init(options: &LogOptions) {
     };
     // Only a test that runs two services in one process gets here twice.
     drop(installed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_filter_lets_content_into_the_log() {
+        for filter in ["trace", "debug,tokio_postgres=trace", "tokio_postgres::query=debug,warn"] {
+            let capped = capped(filter).to_string();
+            let directives: Vec<&str> = capped.split(',').collect();
+            for cap in CAPS {
+                assert!(directives.contains(&cap), "{filter} became {capped}");
+            }
+            let of_client = directives.iter().filter(|it| it.starts_with("tokio_postgres"));
+            assert_eq!(of_client.count(), CAPS.len(), "{filter} became {capped}");
+        }
+    }
 }

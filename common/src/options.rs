@@ -9,6 +9,8 @@ use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser};
 
+use crate::secret_arguments;
+
 /// Exit code for a wrong command line or configuration, as clap has it.
 const EXIT_USAGE: i32 = 2;
 
@@ -98,6 +100,7 @@ pub fn try_parse<C: Parser + CheckOptions>(
         match command.clone().try_get_matches_from(&arguments) {
             Ok(matches) if problems.0.is_empty() => {
                 let options = C::from_arg_matches(&matches).map_err(Refused::Clap)?;
+                secret_arguments::refuse(&command, &matches, &mut problems);
                 options.check(&mut problems);
                 return match problems.0.is_empty() {
                     true => Ok(options),

@@ -23,8 +23,9 @@ say whether a configuration is right, every mistake at once, and exit with 0 or 
 the same at its start. Neither needs Kafka or Postgres for it.
 
 Secrets belong into files: `TAPEDECK_DATABASE_URL_FILE`, `TAPEDECK_KAFKA_PROPERTIES_FILE`. They are \
-not shown in logs, errors or metrics; nor are the headers of `OTEL_EXPORTER_OTLP_HEADERS`, for which \
-OpenTelemetry has no file. Its variables keep their usual names, and count as not set when empty. \
+not shown in logs, errors or metrics, and refused as arguments, which everybody on a machine can \
+read. The same holds for the headers of `OTEL_EXPORTER_OTLP_HEADERS`, for which OpenTelemetry has no \
+file. Its variables keep their usual names, and count as not set when empty. \
 [operations.md](operations.md#traces) tells what they are for.
 ";
 

@@ -6,14 +6,16 @@ mod reports;
 mod security;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::BaseProducer;
 use rdkafka::producer::future_producer::Delivery;
+use rdkafka::types::RDKafkaConfRes;
 
 use crate::options::{CheckOptions, Problems, read_secret_file};
 
@@ -47,10 +49,11 @@ pub struct KafkaOptions {
     #[arg(
         long = "kafka-property",
         env = "TAPEDECK_KAFKA_PROPERTIES",
+        hide_env_values = true,
         value_delimiter = '\n',
         value_name = "NAME=VALUE"
     )]
-    pub properties: Vec<String>,
+    pub properties: Vec<Property>,
 
     /// A file with librdkafka properties, one `name=value` a line: the place for passwords.
     ///
@@ -65,7 +68,8 @@ impl KafkaOptions {
     /// consumer group.
     ///
     /// # Errors
-    /// A property that is not `name=value`, or a file that cannot be read.
+    /// A property that is not `name=value`, or that Kafka's client does not take, or a file that
+    /// cannot be read. None of them shows a value.
     pub fn client<'a>(
         &self,
         client_id: &str,
@@ -84,6 +88,7 @@ impl KafkaOptions {
         for (name, value) in self.all_properties()? {
             config.set(name, value);
         }
+        config.create_native_config().map_err(|error| without_value(&error))?;
         Ok(config)
     }
 
@@ -93,7 +98,7 @@ impl KafkaOptions {
             None => String::new(),
         };
         file.lines()
-            .chain(self.properties.iter().map(String::as_str))
+            .chain(self.properties.iter().map(|property| property.0.as_str()))
             .map(str::trim)
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
             .map(|line| match line.split_once('=') {
@@ -117,7 +122,7 @@ impl CheckOptions for KafkaOptions {
         // Properties that cannot be read are told here.
         if let Err(problem) = self
             .client("check", [])
-            .and_then(|config| create_unconnected(config).map_err(|error| error.to_string()))
+            .and_then(|config| create_unconnected(config).map_err(|error| without_value(&error)))
         {
             problems.add(problem);
         }
@@ -129,6 +134,53 @@ impl CheckOptions for KafkaOptions {
 fn create_unconnected(mut config: ClientConfig) -> KafkaResult<()> {
     config.remove("bootstrap.servers");
     config.create::<BaseProducer>().map(drop)
+}
+
+/// One `NAME=VALUE`, of which the value may be a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Property(String);
+
+impl Property {
+    /// Whether its value lets whoever knows it in.
+    pub(crate) fn is_secret(&self) -> bool {
+        const SECRETS: [&str; 8] = [
+            "sasl.password",
+            "sasl.oauthbearer.client.secret",
+            "sasl.oauthbearer.config",
+            "ssl.key.password",
+            "ssl.key.pem",
+            "ssl.keystore.password",
+            "sasl.oauthbearer.assertion.private.key.passphrase",
+            "sasl.oauthbearer.assertion.private.key.pem",
+        ];
+        self.0.split_once('=').is_some_and(|(name, _)| SECRETS.contains(&name.trim()))
+    }
+}
+
+impl From<String> for Property {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Property {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.split_once('=').map_or("", |(name, _)| name);
+        write!(formatter, "{name}=[secret]")
+    }
+}
+
+/// What Kafka's client does not take, without the value: where the name is unknown, as by a slip
+/// in it, the value may be a password. What the client says of a property that it knows names those
+/// values that it takes, which no password has.
+fn without_value(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, name, _) => {
+            format!("Kafka's client has no property {name}")
+        }
+        KafkaError::ClientConfig(_, description, ..) => description.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Whether a broker has said itself that it has the record, by telling its offset.
@@ -151,4 +203,29 @@ pub fn unique_client_id(service: &str, number: usize) -> String {
         name => name,
     };
     format!("{service}-{host}-{}-{number}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_in_properties_are_named_without_their_values() {
+        fn check(property: &str, expected: &str) {
+            let properties = vec![Property::from(property.to_owned())];
+            let options = KafkaOptions {
+                brokers: "localhost:9092".to_owned(),
+                properties,
+                properties_file: None,
+            };
+            let error = options.client("check", []).expect_err(property);
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+            assert!(!format!("{options:?}").contains("hunter2"));
+        }
+        check("hunter2", "not NAME=VALUE");
+        check("=hunter2", "not NAME=VALUE");
+        check("sasl.pasword=hunter2", "no property sasl.pasword");
+        check("socket.timeout.ms=1000000000", "socket.timeout.ms");
+        check("security.protocol=some", "security.protocol");
+    }
 }

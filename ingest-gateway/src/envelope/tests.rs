@@ -105,14 +105,14 @@ fn what_may_be_left_out_may_be_null_and_the_rest_may_not() {
 
 #[test]
 fn members_of_the_wrong_kind_are_named() {
-    check("/replay", json!([]), Err("expected an object"));
+    check("/replay", json!([]), Err("is not an object"));
     check("/replay/replay_id", json!(7), Err("is not a text"));
     check("/replay/replay_id", json!("x"), Err("is not a UUID"));
     check("/replay/initial_url", json!({}), Err("is not a text"));
-    check("/replay/user", json!("x"), Err("expected an object"));
+    check("/replay/user", json!("x"), Err("is not an object"));
     check("/replay/user/email", json!(false), Err("is not a text"));
-    check("/events", json!({}), Err("expected an array"));
-    check("/events/0", json!([0]), Err("expected an object"));
+    check("/events", json!({}), Err("is not an array"));
+    check("/events/0", json!([0]), Err("is not an object"));
     check("/events/0/seq", json!(-1), Err("is not an integer"));
     check("/events/0/event_type", json!("Click"), Err("does not match"));
     check("/events/0/webstate_hash", json!("abc"), Err("64 hex digits"));

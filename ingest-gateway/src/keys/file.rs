@@ -52,8 +52,12 @@ pub enum KeysFileError {
         /// Why.
         source: io::Error,
     },
-    /// The file is not what `keys add` writes.
-    #[error("{}: {source}", path.display())]
+    /// The file is not what `keys add` writes. Only the place is told: somebody may have put a key
+    /// there instead of its hash.
+    #[error(
+        "{}: not as `keys add` writes it, at line {}, column {}",
+        path.display(), source.line(), source.column()
+    )]
     Malformed {
         /// The file.
         path: PathBuf,

@@ -26,6 +26,7 @@ mod rolling;
 mod scaling;
 mod schema;
 mod schema_document;
+mod secrets;
 mod shutdown;
 mod stack;
 mod supervisor;

@@ -170,7 +170,7 @@ fn connector(authority: &Authority) -> Result<TlsConnector> {
 }
 
 /// Sends a batch over a connection of its own; gives the answer's first line.
-async fn send(gateway: &Gateway, authority: &Authority) -> Result<String> {
+pub(crate) async fn send(gateway: &Gateway, authority: &Authority) -> Result<String> {
     let stream = gateway.connect().await?;
     let name = ServerName::try_from("127.0.0.1")?;
     let mut stream = connector(authority)?.connect(name, stream).await?;

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use common::options::{CheckOptions, Problems};
+use common::page_hash::PageHash;
 use common::record::headers::{
     ERROR_CLASS, ERROR_EVENTS, ERROR_MESSAGE, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC,
     text,
@@ -13,6 +14,7 @@ use common::record::headers::{
 use rdkafka::Message;
 use rdkafka::message::OwnedMessage;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::scan::{Scan, Selection, came_at};
 
@@ -69,8 +71,9 @@ pub struct Entry {
     pub original_partition: Option<i32>,
     /// Its offset there.
     pub original_offset: Option<i64>,
-    /// Its key, as text.
-    pub key: String,
+    /// Its key, where that is a replay's id or a page's hash; who else writes to the topic may have
+    /// put content there.
+    pub key: Option<String>,
     /// How large its value is.
     pub bytes: usize,
 }
@@ -87,7 +90,7 @@ impl Entry {
             original_topic: header(ORIGINAL_TOPIC),
             original_partition: header(ORIGINAL_PARTITION).parse().ok(),
             original_offset: header(ORIGINAL_OFFSET).parse().ok(),
-            key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
+            key: message.key().and_then(id),
             bytes: message.payload().map_or(0, <[u8]>::len),
         }
     }
@@ -121,6 +124,13 @@ pub fn list(options: &ListOptions, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+/// A key that says nothing but what the record is about.
+fn id(key: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(key).ok()?;
+    let is_id = Uuid::try_parse(text).is_ok() || text.parse::<PageHash>().is_ok();
+    is_id.then(|| text.to_owned())
+}
+
 fn table(entries: &[Entry]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
@@ -138,9 +148,27 @@ fn table(entries: &[Entry]) -> Table {
                 number(entry.original_partition.map(i64::from)),
                 number(entry.original_offset)
             ),
-            entry.key.clone(),
+            entry.key.clone().unwrap_or_else(|| "not an id".to_owned()),
             entry.bytes.to_string(),
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ids_are_shown_as_keys() {
+        fn check(key: &[u8], shown: bool) {
+            let expected = shown.then(|| String::from_utf8_lossy(key).into_owned());
+            assert_eq!(id(key), expected);
+        }
+        check(b"2237a107-3a76-4f18-887f-a033138e750e", true);
+        check("ab".repeat(32).as_bytes(), true);
+        check(b"", false);
+        check(b"ada@shop.example", false);
+        check(b"\xff", false);
+    }
 }

@@ -64,7 +64,7 @@ pub enum WriteError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The server refused, or the session broke.
-    #[error("{error}")]
+    #[error("{}", without_content(*code, error))]
     Database {
         /// The SQLSTATE of the first thing refused, if the server did.
         code: Option<SqlState>,
@@ -83,6 +83,18 @@ pub enum WriteError {
         /// How long it may take.
         limit_ms: u128,
     },
+}
+
+/// What Postgres says, but for what functions in it raise: such as a trigger's message, which may
+/// quote the row. (What Postgres itself has to say of a value is poison, and told in words of ours.)
+fn without_content(code: Option<SqlState>, error: &Error) -> String {
+    match code {
+        Some(code @ [b'P', b'0', ..]) => {
+            let code = String::from_utf8_lossy(&code);
+            format!("a function raised an error ({code}); the server's log has its message")
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// A lane's way to Postgres: a session, opened when needed, and what it knows to be stored.
