@@ -53,12 +53,11 @@ async fn send_during(
         Ok(())
     };
     let rotation = async {
-        let rotated = rotation.await;
+        rotation.await?;
         stop.cancel();
-        rotated
+        Ok(())
     };
-    let (sent, rotated) = tokio::join!(try_join_all((0..RECORDERS).map(|_| recorder())), rotation);
-    sent.and(rotated)
+    tokio::try_join!(try_join_all((0..RECORDERS).map(|_| recorder())), rotation).map(drop)
 }
 
 /// Waits until so many more requests have been taken.
