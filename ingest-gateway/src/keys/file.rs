@@ -329,4 +329,17 @@ mod tests {
             proptest::prop_assert_eq!(read, file);
         }
     }
+
+    #[test]
+    fn a_key_in_place_of_its_hash_is_not_quoted() {
+        for text in [
+            r#"{"keys": ["tdk_1"]}"#,
+            r#"{"keys": "tdk_1"}"#,
+            r#"{"keys": [{"name": "a", "sha256": "tdk_1", "created_at": "tdk_1"}]}"#,
+        ] {
+            let error = KeysFile::parse(Path::new("keys.json"), text.as_bytes()).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains("at line 1, column") && !error.contains("tdk_1"), "{error}");
+        }
+    }
 }

@@ -287,7 +287,7 @@ impl Run {
         let malformed = format!("postgres://tapedeck:{encoded}@[{address}/tapedeck");
         let mode = format!("postgres://tapedeck:{encoded}@{address}/tapedeck?sslmode=prefer");
         let keys_file = self.gateway.environment.folder().join("mistaken-keys.json");
-        let keys = json!({"keys": [{"name": "raw", "sha256": mistaken, "created_at": mistaken}]});
+        let keys = json!({ "keys": [mistaken] });
         fs::write(&keys_file, keys.to_string())?;
         let keys_file = keys_file.display().to_string();
         let url = "TAPEDECK_DATABASE_URL";
