@@ -93,9 +93,14 @@ impl Repeats {
         line
     }
 
+    /// Whether anything has failed since it last went well.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+    }
+
     /// Notes a success. Gives what is over if that is to be logged: failures of which the log told.
     pub fn over(&self) -> Option<Over> {
-        if !self.failing.load(Ordering::Acquire) {
+        if !self.is_failing() {
             return None;
         }
         self.change(|state| {

@@ -44,7 +44,7 @@ fn holds_password(argument: &Arg, matches: &ArgMatches) -> bool {
 /// Whether a value lets whoever knows it in: an address, as Postgres' clients read it, with a password
 /// in it, or anything else that is kept secret, such as a header with a token.
 fn has_password(address: &str) -> bool {
-    if !address.contains("://") && !address.starts_with("host=") {
+    if !["postgres://", "postgresql://", "host="].iter().any(|it| address.starts_with(it)) {
         return true;
     }
     let after_scheme = address.split_once("://").map_or("", |(_, rest)| rest);
@@ -71,7 +71,7 @@ mod tests {
         check("postgres://tapedeck:a@b@localhost/tapedeck", true);
         check("postgres://localhost/tapedeck?user=tapedeck&password=word", true);
         check("host=localhost password = word", true);
-        check("authorization=Bearer%20word", true);
+        check("authorization=Bearer%20word,referer=https://example.com", true);
     }
 
     #[derive(Debug, Parser)]

@@ -1,7 +1,7 @@
 //! The three topics: their names, what they must be like, and the check of it at start.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
 use clap::Args;
@@ -215,6 +215,9 @@ pub enum TopicError {
     /// This user may not do what it has to. Somebody has to allow it; trying again then helps.
     #[error("Kafka does not permit it: {}", .0.join("; "))]
     NotPermitted(Vec<String>),
+    /// Topics are not there, as far as one broker knows. Others may be about to make them.
+    #[error("{}", .0.join("; "))]
+    Missing(Vec<String>),
     /// The topics are not as they must be; somebody has to mend them.
     #[error("{}", .0.join("; "))]
     Unfit(Vec<String>),
@@ -227,11 +230,18 @@ impl TopicError {
     /// Whether it may go by itself, or by what others do elsewhere.
     const fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Unanswered(_) | Self::NotPermitted(_) => true,
+            Self::Unreachable(_)
+            | Self::Unanswered(_)
+            | Self::NotPermitted(_)
+            | Self::Missing(_) => true,
             Self::Unfit(_) | Self::Configuration(_) => false,
         }
     }
 }
+
+/// For how long topics may be missing until nobody is expected to make them: a broker that has just
+/// started learns of them late, and whoever makes them may have been started at the same time.
+const MISSING_FOR_GOOD_AFTER: Duration = Duration::from_secs(30);
 
 /// How long one question about topics may take. Each attempt asks a broker of the client's choice:
 /// while one of several is silent, what counts is to ask another soon.
@@ -248,7 +258,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// each failure and how long the pause after it is.
 ///
 /// # Errors
-/// [`TopicError::Unfit`] and [`TopicError::Configuration`].
+/// [`TopicError::Unfit`], [`TopicError::Configuration`], and [`TopicError::Missing`] where they stay
+/// so.
 pub async fn ensure_once_reachable(
     kafka: &KafkaOptions,
     options: &TopicOptions,
@@ -261,10 +272,19 @@ pub async fn ensure_once_reachable(
         .with_jitter()
         .without_max_times();
     let client_log = ClientLog::new(CLIENT);
+    let mut missing_since = None;
+    let worth_trying = |error: &TopicError| {
+        if matches!(error, TopicError::Missing(_)) {
+            let since = *missing_since.get_or_insert_with(Instant::now);
+            return since.elapsed() < MISSING_FOR_GOOD_AFTER;
+        }
+        missing_since = None;
+        error.may_pass()
+    };
     (|| ensure(kafka, options, limits, &client_log))
         .retry(pauses)
         .sleep(tokio::time::sleep)
-        .when(TopicError::may_pass)
+        .when(worth_trying)
         .notify(told)
         .await
 }
@@ -298,7 +318,7 @@ async fn ensure(
     let described = admin.describe_configs(&resources, &request).await?;
     // A broker learns of a new topic a moment after the controller has made it.
     let not_yet_known = || KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition);
-    let (mut differences, mut hidden) = (Vec::new(), Vec::new());
+    let (mut differences, mut missing, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
     let mut retentions = Vec::new();
     for (specification, result) in specifications.iter().zip(described) {
         let name = &specification.name;
@@ -307,8 +327,9 @@ async fn ensure(
         if entries.is_empty() {
             match see(name).await? {
                 Visibility::Missing if options.create_topics => return Err(not_yet_known().into()),
-                Visibility::Missing => differences
-                    .push(format!("topic {name} does not exist (--create-topics makes it)")),
+                Visibility::Missing => {
+                    missing.push(format!("topic {name} does not exist (--create-topics makes it)"))
+                }
                 Visibility::Visible | Visibility::Hidden => hidden
                     .push(format!("allow this user DescribeConfigs on topic {name}, if it exists")),
             }
@@ -318,6 +339,9 @@ async fn ensure(
             entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect();
         retentions.push(actual.get("retention.ms").and_then(|it| it.parse().ok()));
         differences.extend(specification.differences(options, &actual));
+    }
+    if differences.is_empty() && !missing.is_empty() {
+        return Err(TopicError::Missing(missing));
     }
     if differences.is_empty() && !hidden.is_empty() {
         return Err(TopicError::NotPermitted(hidden));

@@ -36,6 +36,8 @@ BEGIN
         'GRANT CONNECT ON DATABASE %I
             TO tapedeck_migrate, tapedeck_writer, tapedeck_reporter, tapedeck_reader',
         current_database());
+    -- For work on many rows, such as erasing somebody.
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO tapedeck_migrate', current_database());
 END
 $$;
 

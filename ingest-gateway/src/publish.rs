@@ -283,8 +283,10 @@ impl Publisher {
         match produce_with(&self.config, &self.client_log, &self.metrics) {
             Ok(producer) => {
                 if let Some(left_out) = self.renewals.failed(&format_args!("{code} {reason}")) {
-                    let advice = lacking_to_produce(code, "of events and of page states");
-                    let advice = advice.unwrap_or_default();
+                    let advice = match lacking_to_produce(code, "").is_some() {
+                        true => "allow this user Write on the topics of events and of page states",
+                        false => "",
+                    };
                     tracing::error!(
                         %code,
                         reason,

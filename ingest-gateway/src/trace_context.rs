@@ -5,6 +5,10 @@ use std::str::FromStr;
 use common::traces::{self, SpanContext, TraceState};
 use http::HeaderMap;
 
+/// What is taken of `tracestate`: what the specification has everybody carry on at least
+/// (<https://www.w3.org/TR/trace-context/#tracestate-limits>). It is copied into every span.
+const MAX_TRACE_STATE_BYTES: usize = 512;
+
 /// The request's `traceparent`, if it is well formed.
 pub fn traceparent(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("traceparent")?.to_str().ok()?;
@@ -15,6 +19,7 @@ pub fn traceparent(headers: &HeaderMap) -> Option<String> {
 pub fn parent(headers: &HeaderMap) -> Option<SpanContext> {
     let context = traces::parse(headers.get("traceparent")?.to_str().ok()?)?;
     let state = headers.get("tracestate").and_then(|value| value.to_str().ok());
+    let state = state.filter(|state| state.len() <= MAX_TRACE_STATE_BYTES);
     let state = state.and_then(|value| TraceState::from_str(value).ok()).unwrap_or_default();
     let (trace_id, span_id) = (context.trace_id(), context.span_id());
     Some(SpanContext::new(trace_id, span_id, context.trace_flags(), true, state))

@@ -133,13 +133,22 @@ impl LaneHealth {
         &self.failures.placing
     }
 
-    /// A work succeeded.
+    /// A work succeeded. Asked about each record, so it costs nothing where nothing had failed.
     pub fn succeeded(&self, work: Work) {
         let failures = self.failures.of(work);
+        if !failures.is_failing() {
+            return;
+        }
         if let Some(over) = failures.over() {
             let (failures, seconds) = (over.failures, over.seconds());
             tracing::info!(lane = self.number, failures, seconds, "{}", work.goes_on());
         }
+        self.update(|state| state.troubles.remove(&work));
+    }
+
+    /// A work that may have failed is no longer this lane's to do: its partitions have gone.
+    pub fn forget(&self, work: Work) {
+        self.failures.of(work).over();
         self.update(|state| state.troubles.remove(&work));
     }
 

@@ -105,6 +105,8 @@ impl Settler {
                 // Dropping the session is what rolls back; a dropped future alone would not.
                 self.store.disconnect();
                 std::mem::take(&mut self.span).not_settled("given_up");
+                self.health.forget(Work::Writing);
+                self.health.forget(Work::Burying);
                 return Outcome::GivenUp(batch);
             }
             settled = work => settled,

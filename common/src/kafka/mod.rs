@@ -143,9 +143,10 @@ pub struct Property(String);
 impl Property {
     /// Whether its value lets whoever knows it in.
     pub(crate) fn is_secret(&self) -> bool {
-        const SECRETS: [&str; 8] = [
+        const SECRETS: [&str; 9] = [
             "sasl.password",
             "sasl.oauthbearer.client.secret",
+            "sasl.oauthbearer.client.credentials.client.secret",
             "sasl.oauthbearer.config",
             "ssl.key.password",
             "ssl.key.pem",

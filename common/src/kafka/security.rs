@@ -75,6 +75,11 @@ pub(super) fn mistakes(properties: &BTreeMap<String, String>) -> Vec<String> {
              security.protocol is {protocol}, and must be ssl or sasl_ssl"
         ));
     }
+    if get("sasl.mechanism").is_some() && get("sasl.mechanisms").is_some() {
+        // Which of them the client takes is left to chance.
+        mistakes
+            .push("sasl.mechanism and sasl.mechanisms are the same: give one of them".to_owned());
+    }
     let mechanism = get("sasl.mechanism").or_else(|| get("sasl.mechanisms"));
     match (protocol, mechanism) {
         (_, None) if protocol.authenticates() => mistakes.push(
@@ -164,6 +169,8 @@ mod tests {
         check(&format!("security.protocol=sasl_plaintext {plain}"), &["in clear text"]);
         check(&format!("security.protocol=sasl_ssl {plain}"), &[]);
         check("security.protocol=sasl_ssl sasl.password=hunter2", &["sasl.mechanism is missing"]);
+        let both = "sasl.mechanism=SCRAM-SHA-512 sasl.mechanisms=PLAIN";
+        check(&format!("security.protocol=sasl_plaintext {both}"), &["give one of them"]);
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub struct TraceOptions {
 
     /// Spans that may wait to be exported; beyond them they are dropped and counted.
     ///
-    /// Raise it when spans are dropped in bursts; a span takes about a kilobyte.
+    /// Raise it when spans are dropped in bursts; a span takes some kilobytes at most.
     #[arg(long, env = "OTEL_BSP_MAX_QUEUE_SIZE", default_value_t = 2_048)]
     pub otel_bsp_max_queue_size: usize,
 

@@ -18,6 +18,9 @@ use crate::writer::support::{PATIENCE, feed};
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
+/// How the name of the thread begins that sends spans.
+const EXPORTER_THREAD: &str = "OpenTelemetry";
+
 /// What a busy machine may add to an end that comes at once.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
@@ -69,6 +72,7 @@ async fn a_sampled_request_is_followed_to_its_batch_and_an_unsampled_one_is_not(
     let gateway = Gateway::start_in(environment, &pairs().collect::<Vec<_>>()).await?;
     gateway.service.wait_ready().await?;
     writer.wait_ready().await?;
+    ensure!(threads(&gateway.service)?.iter().any(|name| name.starts_with(EXPORTER_THREAD)));
 
     // Nobody sees this one.
     let unsampled = traceparent(false);
@@ -243,7 +247,7 @@ async fn without_the_variables_nothing_is_exported_and_contexts_travel_as_they_c
         let metrics = gateway.service.metrics().await?;
         ensure!(metrics.sum("tapedeck_trace_queue_limit_spans", &[]) == Some(0.0));
         let threads = threads(&gateway.service)?;
-        ensure!(!threads.iter().any(|name| name.starts_with("OpenTelemetry")), "{threads:?}");
+        ensure!(!threads.iter().any(|name| name.starts_with(EXPORTER_THREAD)), "{threads:?}");
         ensure!(gateway.service.terminate().await?.success(), "{}", gateway.service.log());
     }
     ensure!(receiver.headers().is_empty(), "something was exported");

@@ -42,6 +42,8 @@ pub(super) struct Commits {
     /// A commit has been asked for and not been answered.
     asked: bool,
     not_before: Instant,
+    /// That before the commit to come; none after a success.
+    pause: Duration,
 }
 
 impl Commits {
@@ -75,6 +77,7 @@ impl Commits {
             wanted: false,
             asked: false,
             not_before: Instant::now(),
+            pause: Duration::ZERO,
         })
     }
 
@@ -108,7 +111,10 @@ impl Commits {
             self.wanted = false;
             match settled() {
                 // All that was settled has gone to others meanwhile.
-                Ok(offsets) if offsets.count() == 0 => {}
+                Ok(offsets) if offsets.count() == 0 => {
+                    self.failures.over();
+                    self.health.forget(Work::Committing);
+                }
                 // There is room: none is under way.
                 Ok(offsets) => self.asked = self.requests.try_send(offsets).is_ok(),
                 Err(error) => self.note(Err(error)),
@@ -120,6 +126,7 @@ impl Commits {
         let outcome = if answer.is_ok() { "committed" } else { "failed" };
         self.metrics.offset_commits.with_label_values(&[outcome]).inc();
         let Err(error) = answer else {
+            self.pause = Duration::ZERO;
             self.health.succeeded(Work::Committing);
             if let Some(over) = self.failures.over() {
                 let (failures, seconds) = (over.failures, over.seconds());
@@ -137,7 +144,8 @@ impl Commits {
             tracing::warn!(%error, left_out, "offsets not committed; trying again");
         }
         self.wanted = true;
-        self.not_before = Instant::now() + retry_after(&error);
+        self.pause = retry_after(&error, self.pause);
+        self.not_before = Instant::now() + self.pause;
     }
 
     /// Waits until the thread has let go of the consumer, which only then can leave its group.
@@ -150,11 +158,13 @@ impl Commits {
     }
 }
 
-const fn retry_after(error: &KafkaError) -> Duration {
+/// How long to wait after an error and, since the last success, a pause: longer each time while a
+/// rebalance lasts.
+fn retry_after(error: &KafkaError, pause: Duration) -> Duration {
     match error {
         KafkaError::ConsumerCommit(
             RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration,
-        ) => RETRY_AFTER_REBALANCE,
+        ) => (pause * 2).clamp(RETRY_AFTER_REBALANCE, RETRY_AFTER),
         _ => RETRY_AFTER,
     }
 }
@@ -165,13 +175,16 @@ mod tests {
 
     #[test]
     fn what_a_rebalance_refused_is_asked_for_again_at_once() {
-        fn check(code: RDKafkaErrorCode, expected: Duration) {
+        fn check(code: RDKafkaErrorCode, pause: Duration, expected: Duration) {
             let error = KafkaError::ConsumerCommit(code);
-            assert_eq!(retry_after(&error), expected, "{code}");
+            assert_eq!(retry_after(&error, pause), expected, "{code} after {pause:?}");
         }
-        check(RDKafkaErrorCode::RebalanceInProgress, RETRY_AFTER_REBALANCE);
-        check(RDKafkaErrorCode::IllegalGeneration, RETRY_AFTER_REBALANCE);
-        check(RDKafkaErrorCode::RequestTimedOut, RETRY_AFTER);
-        check(RDKafkaErrorCode::CoordinatorNotAvailable, RETRY_AFTER);
+        let first = RETRY_AFTER_REBALANCE;
+        check(RDKafkaErrorCode::RebalanceInProgress, Duration::ZERO, first);
+        check(RDKafkaErrorCode::IllegalGeneration, Duration::ZERO, first);
+        check(RDKafkaErrorCode::IllegalGeneration, first, 2 * first);
+        check(RDKafkaErrorCode::IllegalGeneration, RETRY_AFTER, RETRY_AFTER);
+        check(RDKafkaErrorCode::RequestTimedOut, Duration::ZERO, RETRY_AFTER);
+        check(RDKafkaErrorCode::CoordinatorNotAvailable, first, RETRY_AFTER);
     }
 }

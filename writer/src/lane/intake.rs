@@ -12,22 +12,16 @@ use super::context::LaneContext;
 use super::{Lane, LaneError, ROUND};
 use crate::record::{NewerSchema, Partition, Record};
 
+/// How long a poll may wait while a batch is settled: its outcome may come at any time, and is not
+/// heard while polling.
+const OUTCOME_ROUND: Duration = Duration::from_millis(5);
+
 impl Lane {
     /// How long a poll may wait: until the batch is due or the settler may be done.
     pub(super) fn poll_timeout(&self) -> Duration {
-        // What a halted lane holds is long due and goes nowhere.
-        if self.halted {
-            return ROUND;
-        }
-        if self.settling.is_some() {
-            // An outcome may come at any time and is not heard while polling.
-            return Duration::from_millis(5);
-        }
         let limits = self.parts.options.batch_limits();
-        let due_in = self.building.due_in(&limits, Instant::now()).unwrap_or(ROUND);
-        // Kafka's client waits for whole milliseconds, and spins through what is left of one.
-        let milliseconds = due_in.min(ROUND).as_micros().div_ceil(1_000);
-        Duration::from_millis(u64::try_from(milliseconds).unwrap_or_default())
+        let due_in = self.building.due_in(&limits, Instant::now());
+        poll_timeout(self.halted, self.settling.is_some(), due_in)
     }
 
     /// Takes one record, if there is one.
@@ -46,9 +40,7 @@ impl Lane {
                     tracing::info!(failures, seconds, "consuming again");
                 }
                 failpoint::pass("writer::after-poll");
-                if self.refusal.is_some() {
-                    self.end_refusal();
-                }
+                self.end_refusal();
                 self.take(partition, offset, record);
                 Ok(())
             }
@@ -146,5 +138,37 @@ impl Lane {
         if let Err(error) = changed {
             tracing::warn!(%error, topic = self.topic.name(), "cannot pause or resume partitions");
         }
+    }
+}
+
+/// `due_in` is when the batch that is being built is to be closed, if there is one.
+fn poll_timeout(halted: bool, settling: bool, due_in: Option<Duration>) -> Duration {
+    if halted {
+        // What a halted lane holds is long due and goes nowhere.
+        return ROUND;
+    }
+    if settling {
+        return OUTCOME_ROUND;
+    }
+    // Kafka's client waits for whole milliseconds, and spins through what is left of one.
+    let milliseconds = due_in.unwrap_or(ROUND).min(ROUND).as_micros().div_ceil(1_000);
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_waits_for_what_comes_next() {
+        fn check(halted: bool, settling: bool, due_in: Option<Duration>, expected: Duration) {
+            assert_eq!(poll_timeout(halted, settling, due_in), expected, "{due_in:?}");
+        }
+        check(false, false, None, ROUND);
+        check(false, false, Some(Duration::ZERO), Duration::ZERO);
+        check(false, false, Some(Duration::from_micros(1_500)), Duration::from_millis(2));
+        check(false, false, Some(2 * ROUND), ROUND);
+        check(false, true, Some(Duration::ZERO), OUTCOME_ROUND);
+        check(true, false, Some(Duration::ZERO), ROUND);
     }
 }

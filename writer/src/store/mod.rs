@@ -85,13 +85,19 @@ pub enum WriteError {
     },
 }
 
-/// What Postgres says, but for what functions in it raise: such as a trigger's message, which may
-/// quote the row. (What Postgres itself has to say of a value is poison, and told in words of ours.)
+/// Classes of SQLSTATE whose messages, as Postgres itself words them, name tables, rights, locks and
+/// disks, and no values: connection, integrity, transaction state and rollback, access and syntax,
+/// resources, object state, intervention, system.
+const CLASSES_WITHOUT_CONTENT: [&[u8; 2]; 9] =
+    [b"08", b"23", b"25", b"40", b"42", b"53", b"55", b"57", b"58"];
+
+/// What Postgres says, where its message quotes no row. Of the rest, such as what functions raise,
+/// only the code is told. (A value that Postgres itself refuses is poison, and told in words of ours.)
 fn without_content(code: Option<SqlState>, error: &Error) -> String {
     match code {
-        Some(code @ [b'P', b'0', ..]) => {
+        Some(code) if !CLASSES_WITHOUT_CONTENT.iter().any(|class| code.starts_with(*class)) => {
             let code = String::from_utf8_lossy(&code);
-            format!("a function raised an error ({code}); the server's log has its message")
+            format!("an error of SQLSTATE {code}; the server's log has its message")
         }
         _ => error.to_string(),
     }

@@ -140,3 +140,29 @@ async fn topics_that_are_not_as_they_must_be_end_the_gateway() -> Result<()> {
     assert!(refused.stderr.lines().any(told), "{}", refused.stderr);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_are_missing_are_waited_for_a_while() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let gateway = environment.gateway().variable("TAPEDECK_CREATE_TOPICS", "false").start().await?;
+    eventually("the gateway says what it waits for", DEADLINE, async || {
+        match gateway.readiness().await {
+            Ok(Err(reason)) if reason.contains("does not exist") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    // Makes them.
+    environment.writer().start().await?.wait_ready().await?;
+    gateway.wait_ready().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_nobody_makes_end_the_gateway() -> Result<()> {
+    let environment = Environment::new(Stack::shared().await?).await?;
+    let gateway = environment.command(tests::stack::Program::Gateway).arguments(["serve"]);
+    let refused = gateway.variable("TAPEDECK_CREATE_TOPICS", "false").run().await?;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stderr.contains("--create-topics makes it"), "{}", refused.stderr);
+    Ok(())
+}

@@ -195,11 +195,6 @@ async fn a_stream_of_poison_stops_the_lane_instead_of_filling_the_dead_letters()
         .await?;
     assert!(reason.contains("poison"), "{reason}");
     assert!(dead_letters(&environment).await?.len() <= 500);
-    let processor_seconds = async || figure(&writer, "process_cpu_seconds_total", &[]).await;
-    let before = processor_seconds().await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let used = processor_seconds().await? - before;
-    assert!(used < 0.2, "a halted lane keeps a processor busy: {used} s in a second");
     assert!(writer.terminate().await?.success(), "a halted writer still stops as told");
     Ok(())
 }
