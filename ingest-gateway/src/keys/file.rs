@@ -52,17 +52,16 @@ pub enum KeysFileError {
         /// Why.
         source: io::Error,
     },
-    /// The file is not what `keys add` writes. Only the place is told: somebody may have put a key
+    /// The file is not what `keys add` writes. Only the place is kept: somebody may have put a key
     /// there instead of its hash.
-    #[error(
-        "{}: not as `keys add` writes it, at line {}, column {}",
-        path.display(), source.line(), source.column()
-    )]
+    #[error("{}: not as `keys add` writes it, at line {line}, column {column}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
+        /// Where, from 1.
+        line: usize,
+        /// Where in the line, from 1.
+        column: usize,
     },
     /// The file is larger than is read.
     #[error("{}: larger than {FILE_LIMIT_BYTES} bytes", path.display())]
@@ -101,8 +100,11 @@ impl KeysFile {
     /// # Errors
     /// [`KeysFileError::Malformed`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, KeysFileError> {
-        serde_json::from_slice(bytes)
-            .map_err(|source| KeysFileError::Malformed { path: path.to_owned(), source })
+        serde_json::from_slice(bytes).map_err(|error| KeysFileError::Malformed {
+            path: path.to_owned(),
+            line: error.line(),
+            column: error.column(),
+        })
     }
 
     /// Adds a key.
@@ -338,7 +340,8 @@ mod tests {
             r#"{"keys": [{"name": "a", "sha256": "tdk_1", "created_at": "tdk_1"}]}"#,
         ] {
             let error = KeysFile::parse(Path::new("keys.json"), text.as_bytes()).unwrap_err();
-            let error = error.to_string();
+            // With its causes, as the command and the service tell it.
+            let error = format!("{:#}", anyhow::Error::from(error));
             assert!(error.contains("at line 1, column") && !error.contains("tdk_1"), "{error}");
         }
     }
