@@ -328,7 +328,7 @@ async fn ensure(
             match see(name).await? {
                 Visibility::Missing if options.create_topics => return Err(not_yet_known().into()),
                 Visibility::Missing => {
-                    missing.push(format!("topic {name} does not exist (--create-topics makes it)"))
+                    missing.push(format!("topic {name} does not exist (--create-topics makes it)"));
                 }
                 Visibility::Visible | Visibility::Hidden => hidden
                     .push(format!("allow this user DescribeConfigs on topic {name}, if it exists")),

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Room for a Tapedeck on a secure broker, with topics made by somebody else and the permissions
 /// of `deploy/kafka/acls.sh`.
-async fn permitted(kafka: &SecureKafka) -> Result<Environment> {
+pub(crate) async fn permitted(kafka: &SecureKafka) -> Result<Environment> {
     let stack = Stack::shared().await?;
     let environment = Environment::on(stack.folder(), kafka.kafka(), stack.postgres()).await?;
     let maker = environment.gateway().start().await?;

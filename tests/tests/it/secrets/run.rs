@@ -8,7 +8,10 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::json;
 use tests::stack::certificates::Authority;
-use tests::stack::{CommandOutput, Environment, Program, Service, Stack, eventually};
+use tests::stack::secure_kafka::{self, Listener, User};
+use tests::stack::{
+    CommandOutput, Environment, Program, Role, SecureKafka, Service, Stack, eventually,
+};
 use tokio_postgres::Client;
 
 use super::finder::{Marker, Outputs, percent_encoded};
@@ -16,6 +19,7 @@ use crate::gateway::keys::wait_for;
 use crate::gateway::support::{
     BATCHES, DEADLINE, Gateway, MISSING, answer, envelope, envelope_with, now_millis,
 };
+use crate::kafka_security::permitted;
 use crate::tls;
 use crate::writer::support::{Session, events_record, feed, wait_stored};
 
@@ -46,20 +50,20 @@ pub(super) struct Run {
     /// What must not be seen, these included.
     markers: Vec<Marker>,
     outputs: Outputs,
+    _kafka: SecureKafka,
 }
 
 impl Run {
     /// Starts two gateways, one with TLS, a writer and a reporter, which log all there is to log.
     pub(super) async fn start() -> Result<Self> {
         let stack = Stack::shared().await?;
-        let (plain, other) = (Environment::new(stack).await?, Environment::new(stack).await?);
-        let [content, password, kafka_password, mistaken] =
-            ["content", "the database's password", "a Kafka password", "a mistaken password"]
-                .map(Marker::new);
+        let kafka = stack.secure_kafka().await?;
+        let (plain, other) = (permitted(&kafka).await?, Environment::new(stack).await?);
+        let [content, password, mistaken] =
+            ["content", "the database's password", "a mistaken password"].map(Marker::new);
+        let word = kafka.password();
+        let kafka_password = Marker::of("a Kafka password", word.to_owned(), word);
         let url = url(&plain, &stack.postgres().address(), &password).await?;
-        let properties = plain.folder().join("kafka.properties");
-        let lines = format!("# secret\nssl.key.password={}\ndebug=all\n", kafka_password.text);
-        fs::write(&properties, lines)?;
         let authority = Authority::new()?;
         let identity = authority.issue("127.0.0.1")?;
         let file = |name: &str| other.folder().join(name).display().to_string();
@@ -67,16 +71,23 @@ impl Run {
         fs::write(&certificate, &identity.certificate)?;
         fs::write(&key, &identity.key)?;
 
-        let properties = properties.display().to_string();
-        let property = format!("ssl.keystore.password={}", kafka_password.text);
-        let settings = [
-            ("TAPEDECK_LOG", "trace"),
-            ("TAPEDECK_DATABASE_URL", url.as_str()),
-            ("TAPEDECK_KAFKA_PROPERTIES_FILE", properties.as_str()),
-            ("TAPEDECK_KAFKA_PROPERTIES", property.as_str()),
-        ];
-        let writer = plain.writer().variables(settings).start().await?;
-        let reporter = plain.reporter().variables(settings).start().await?;
+        let settings = |user| -> Result<Vec<(String, String)>> {
+            let file = kafka.properties(plain.folder(), user, Listener::SaslSsl)?;
+            let lines = fs::read_to_string(&file)?;
+            fs::write(&file, format!("# secret\n{lines}debug=all\n"))?;
+            let own = [
+                ("TAPEDECK_LOG", "trace".to_owned()),
+                ("TAPEDECK_DATABASE_URL", url.clone()),
+                ("TAPEDECK_KAFKA_PROPERTIES", format!("ssl.keystore.password={word}")),
+            ];
+            let own = own.map(|(name, value)| (name.to_owned(), value));
+            let broker = kafka.address(Listener::SaslSsl);
+            Ok(secure_kafka::settings(broker, &file).into_iter().chain(own).collect())
+        };
+        let writer = plain.writer().variables(settings(User::Writer)?).start().await?;
+        let settings = settings(User::Gateway)?;
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let reporter = plain.reporter().variables(settings.iter().copied()).start().await?;
         let gateway = Gateway::start_in(plain, &settings).await?;
         let encrypted = Gateway::start_in(
             other,
@@ -116,6 +127,7 @@ impl Run {
             mistaken,
             markers,
             outputs: Outputs::default(),
+            _kafka: kafka,
         })
     }
 
@@ -261,9 +273,12 @@ impl Run {
         let printed = key_marker(&key);
         ensure!(printed.is_in(key.as_bytes()), "the key was not printed");
         self.markers.push(printed);
+        let owner = self.gateway.environment.database_url_for(Role::Migrate)?;
+        let as_owner = [("TAPEDECK_DATABASE_URL", owner.as_str())];
+        let migrated = self.command(Program::Writer, &["migrate"], &as_owner).await?;
+        self.outputs.add("migrate", migrated.success()?);
         for (program, arguments) in [
             (Program::Gateway, &["keys", "list"][..]),
-            (Program::Writer, &["migrate"]),
             (Program::Writer, &["dead-letters", "list"]),
             (Program::Writer, &["dead-letters", "list", "--format", "json"]),
             (Program::Writer, &["redrive", "--class", "data_exception", "--dry-run"]),
