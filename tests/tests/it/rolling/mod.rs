@@ -62,9 +62,8 @@ impl Release<'_> {
     }
 
     async fn migrate(&self) -> Result<()> {
-        let migration = self.environment.command(Program::Writer).arguments(["migrate"]);
         let file = self.programs.file(Program::Writer.name())?;
-        migration.file(file).run().await?.success().map(drop)
+        self.environment.migrate()?.file(file).run().await?.success().map(drop)
     }
 }
 
