@@ -30,6 +30,6 @@ case $PROFILE in
 esac
 
 # Built where the rest is, for what both need to be built once, and put aside before the rest is.
-previous=$(CARGO_TARGET_DIR=$target PROFILE=$PROFILE deploy/local/previous.sh)
+previous=$(env CARGO_TARGET_DIR="$target" PROFILE="$PROFILE" deploy/local/previous.sh)
 cargo build --profile "$PROFILE" --target-dir "$target" --workspace --bins --features common/failpoints
 exec "$target/$folder/chaos" ${previous:+--previous-writer "$previous/writer"} "$@"
