@@ -120,8 +120,11 @@ impl World {
         let primary = postgres.primary().postgres();
         let direct = primary.create_database(DATABASE).await?;
         if full_disk {
-            let lie_there =
-                format!("ALTER DATABASE {DATABASE} SET default_tablespace = {TABLE_SPACE}");
+            let lie_there = format!(
+                "ALTER DATABASE {DATABASE} SET default_tablespace = {TABLE_SPACE}; \
+                 GRANT CREATE ON TABLESPACE {TABLE_SPACE} TO {}",
+                Role::Migrate.name()
+            );
             primary.sql().await?.batch_execute(&lie_there).await?;
         }
         links.lead_to_postgres(&primary.address()).await?;
