@@ -115,10 +115,10 @@ async fn deadlocks(sql: &Client) -> Result<i64> {
 
 pub(super) async fn fail_serialization(scene: &mut Scene<'_>) -> Result<Happened> {
     let sql = scene.sql().await?;
-    // A sequence counts what a rolled back transaction did, too.
+    // A sequence counts what a rolled back transaction did, too. It is not the writers' to count with.
     sql.batch_execute(
         "CREATE SEQUENCE refusals;
-         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
              PERFORM nextval('refusals');
              RAISE serialization_failure; END $$;
          CREATE TRIGGER refuse BEFORE INSERT ON events EXECUTE FUNCTION refuse()",
